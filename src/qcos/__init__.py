@@ -1,0 +1,1 @@
+"""QCOS: the operating system for governed quantum infrastructure."""

@@ -1,0 +1,1 @@
+"""Ground: errors, limits, canonical bytes, time, ids, killable processes, group commit. Imports nothing of ours."""

@@ -1,0 +1,68 @@
+"""Group commit: calls that arrive while one is being written are written together, next.
+
+No timer: a lone call goes through at once; under load the batch is whatever waited while the previous one was being written.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Turns many calls of one item into few calls of many.
+
+    Args:
+        write: Takes items, returns one result for each, in order. All or nothing: when it raises, each item is tried alone, so that a
+            bad item fails only itself.
+        limit: Most items given to one call.
+        name: Name of the thread.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Item]], Sequence[Result]], *, limit: int, name: str) -> None:
+        self._write = write
+        self._limit = limit
+        self._queue: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> Future[Result]:
+        """Hand in an item; the future resolves when its batch is written."""
+        future: Future[Result] = Future()
+        self._queue.put((item, future))
+        return future
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            waiting = [self._queue.get()]
+            while len(waiting) < self._limit and not self._queue.empty():
+                waiting.append(self._queue.get())
+            ended = None in waiting
+            batch = [pair for pair in waiting if pair is not None]
+            if batch:
+                self._answer(batch)
+
+    def _answer(self, batch: list[tuple[Item, Future[Result]]]) -> None:
+        try:
+            results = self._write([item for item, _ in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+            else:
+                for pair in batch:
+                    self._answer([pair])
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)

@@ -1,0 +1,86 @@
+"""Canonical bytes (RFC 8785) and digests.
+
+Used only where a *hash of a JSON value* is needed; signatures are over exact bytes (DSSE). Money and other large integers are kept
+inside ±(2^53-1), the range RFC 8785 can carry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NoReturn
+
+import rfc8785
+
+from qcos.base.errors import Invalid
+from qcos.base.limits import MAX_JSON_DEPTH
+
+
+def canonical(value: Any) -> bytes:  # Any: any JSON value
+    """Return the RFC 8785 bytes of a JSON value."""
+    return rfc8785.dumps(value)
+
+
+def digest(data: bytes) -> str:
+    """Return ``sha256:<hex>`` of bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of(value: Any) -> str:  # Any: any JSON value
+    """Return ``sha256:<hex>`` of the canonical bytes of a JSON value."""
+    return digest(canonical(value))
+
+
+def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any: any JSON value
+    """Parse JSON, refusing duplicate names, NaN and deep nesting.
+
+    Raises:
+        Invalid: ``json.syntax``, ``json.duplicate`` or ``json.depth``.
+    """
+    text = data
+    if isinstance(data, bytes):
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Invalid("json.syntax", "not UTF-8 text", subject=subject, got=f"byte {error.start}") from None
+    assert isinstance(text, str)  # noqa: S101 - for the type checker
+    _check_depth(text, subject)
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in items:
+            if key in out:
+                raise Invalid("json.duplicate", f"the member {key!r} stands twice", subject=subject)
+            out[key] = value
+        return out
+
+    def constant(name: str) -> NoReturn:
+        raise Invalid("json.syntax", f"{name} is not JSON", subject=subject)
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise Invalid("json.syntax", f"not JSON: {error}"[:300], subject=subject, hint="check the document with a JSON linter") from None
+
+
+def _check_depth(text: str, subject: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_JSON_DEPTH:
+        return
+    depth = 0
+    quoted = escaped = False
+    for char in text:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                quoted = False
+        elif char == '"':
+            quoted = True
+        elif char in "[{":
+            depth += 1
+            if depth > MAX_JSON_DEPTH:
+                raise Invalid("json.depth", "nested too deeply", subject=subject, expected=f"at most {MAX_JSON_DEPTH} levels")
+        elif char in "]}":
+            depth -= 1

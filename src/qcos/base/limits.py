@@ -1,0 +1,44 @@
+"""Every limit, in one place, with its unit and its reason."""
+
+from typing import Final
+
+# Requests
+MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024  # a Job Spec of MAX_CIRCUITS small circuits, or one of MAX_SOURCE_BYTES in base64
+MAX_JSON_DEPTH: Final = 64  # deeper JSON serves no purpose here and costs recursion
+PAGE_DEFAULT: Final = 50  # rows of a listing
+PAGE_MAX: Final = 500  # rows of a listing; keeps one answer under about 1 MB
+
+# Circuits
+MAX_SOURCE_BYTES: Final = 1024 * 1024  # 100,000 gates are 0.8 MB; the native importer takes 1 s for them
+MAX_CIRCUITS: Final = 100  # circuits in one job; vendors batch 20 to 300
+MAX_QUBITS: Final = 10_000  # declared qubits; above it the importers run out of memory
+MAX_NESTING: Final = 64  # brackets and blocks; 10,000 crash every parser (SIGSEGV)
+MAX_UNARY_RUN: Final = 16  # consecutive unary operators; 100,000 crash or hang every parser
+MAX_GATES: Final = 2_000_000  # operations counted after loops; a bound on what a job may ask for
+CIRCUIT_DEADLINE_S: Final = 5.0  # seconds one circuit may take to be read
+CIRCUIT_MEMORY_BYTES: Final = 2 * 1024**3  # address space of the reading process
+
+# Jobs
+MAX_SHOTS: Final = 10_000_000  # per circuit; largest vendor limit is 1,000,000
+MAX_RETENTION_DAYS: Final = 36_500  # one hundred years
+MAX_NAME: Final = 200  # characters of ids and tags
+IDEMPOTENCY_KEY_MAX: Final = 255  # characters, as Stripe
+
+# Policy
+POLICY_DEADLINE_S: Final = 0.100  # one evaluation; a shipped bundle takes under 1 ms
+POLICY_MEMORY_BYTES: Final = 1024**3  # address space of the evaluating process
+MAX_POLICY_BYTES: Final = 1024 * 1024  # one bundle, all files; the engine's own limit per file
+
+# Ledger
+MAX_ENTRY_BYTES: Final = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
+SEQUENCE_BATCH: Final = 4_096  # entries taken into one checkpoint
+SEQUENCE_INTERVAL_S: Final = 0.2  # pause between checkpoints; an entry is covered within 1 s
+
+# Evidence
+MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses
+
+# Worker
+HEARTBEAT_TIMEOUT_S: Final = 6.0  # a worker silent for so long is taken for dead and its tasks are picked again
+DEQUEUE_TIMEOUT_S: Final = 2.0  # idle poll, which also finds the tasks of dead workers
+STAGE_BATCH: Final = 64  # jobs whose stage is written in one scope
+MAX_ATTEMPTS: Final = 5  # times a job may lose its worker before it is failed as poison

@@ -1,0 +1,213 @@
+"""Work that may hang, crash or eat memory runs in a process that can be killed.
+
+A `KillableProcess` is one child that answers framed requests over its standard input and output; a `ProcessPool` hands a request to a
+free child. A child that misses its deadline or dies is killed and replaced; only that request fails. The child module calls
+`serve(handle)`; its standard error is thrown away, its working directory is an empty one, its address space is bounded.
+
+Frame: 4 bytes big-endian length, then the bytes. An answer's first byte is 0 (result follows) or 1 (error text follows).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+
+from qcos.base.errors import QcosError, Unavailable
+
+
+ORPHAN_SECONDS = 60  # a request older than this has no parent waiting for it: every deadline is shorter
+
+
+class DeadlineExceeded(QcosError):
+    """The child did not answer in time and was killed."""
+
+    family = "limit"
+
+
+class ChildFailed(QcosError):
+    """The child answered with an error, or died."""
+
+    family = "invalid"
+
+
+class KillableProcess:
+    """One child process of our own; not safe for use by two threads at once (see `ProcessPool`)."""
+
+    def __init__(self, module: str, *, memory_bytes: int) -> None:
+        self._module = module
+        self._memory_bytes = memory_bytes
+        self._directory = tempfile.TemporaryDirectory(prefix="qcos-child-")
+        self._child: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Return the child's process id, if one runs."""
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        """Start the child if none runs; it becomes ready while the caller goes on."""
+        if self._child is not None and self._child.poll() is None:
+            return
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", self._module, str(self._memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._directory.name,
+            bufsize=0,
+            env={k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")},
+        )
+
+    def call(self, request: bytes, deadline_s: float) -> bytes:
+        """Send a request and return the answer.
+
+        Raises:
+            DeadlineExceeded: ``process.deadline``; the child was killed and a new one started.
+            ChildFailed: ``process.error`` with the child's text, or ``process.died``.
+        """
+        self.start()
+        child = self._child
+        assert child is not None and child.stdin is not None and child.stdout is not None  # noqa: S101
+        until = time.monotonic() + deadline_s
+        try:
+            self._write(child.stdin.fileno(), struct.pack(">I", len(request)) + request, until)
+            (size,) = struct.unpack(">I", self._read(child.stdout.fileno(), 4, until))
+            answer = self._read(child.stdout.fileno(), size, until)
+        except TimeoutError:
+            self._replace()
+            raise DeadlineExceeded(
+                "process.deadline", "the work was stopped at its deadline", expected=f"an answer within {deadline_s:g} s"
+            ) from None
+        except (EOFError, BrokenPipeError, OSError):
+            self._replace()
+            raise ChildFailed("process.died", "the process doing the work died", hint="the input needs too much memory or crashes the parser") from None
+        except BaseException:  # an interrupt between frames would leave an answer behind for the next caller
+            self._replace()
+            raise
+        if answer[:1] == b"\x01":
+            raise ChildFailed("process.error", answer[1:].decode("utf-8", "replace"))
+        return answer[1:]
+
+    def kill(self) -> None:
+        """End the child at once."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe:
+                pipe.close()
+
+    def close(self) -> None:
+        """End the child and remove its directory."""
+        self.kill()
+        self._directory.cleanup()
+
+    def _replace(self) -> None:
+        self.kill()
+        self.start()
+
+    @staticmethod
+    def _write(fd: int, data: bytes, until: float) -> None:
+        os.set_blocking(fd, False)
+        view = memoryview(data)
+        while view:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([], [fd], [], left)[1]:
+                raise TimeoutError
+            view = view[os.write(fd, view) :]
+
+    @staticmethod
+    def _read(fd: int, size: int, until: float) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                raise TimeoutError
+            part = os.read(fd, min(size - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+
+class ProcessPool:
+    """Several children; a call waits for a free one. Safe for many threads."""
+
+    def __init__(self, module: str, *, size: int, memory_bytes: int, wait_s: float = 10.0) -> None:
+        self._wait_s = wait_s
+        self._children = [KillableProcess(module, memory_bytes=memory_bytes) for _ in range(size)]
+        self._free: queue.LifoQueue[KillableProcess] = queue.LifoQueue()
+        for child in self._children:
+            self._free.put(child)
+
+    def call(self, request: bytes, deadline_s: float) -> bytes:
+        """As `KillableProcess.call`; the deadline counts from when a child is free.
+
+        Raises:
+            Unavailable: ``process.busy`` when no child became free.
+        """
+        try:
+            child = self._free.get(timeout=self._wait_s)
+        except queue.Empty:
+            raise Unavailable("process.busy", "all working processes are busy", hint="try again", retry_after_s=1.0) from None
+        try:
+            return child.call(request, deadline_s)
+        finally:
+            self._free.put(child)
+
+    def close(self) -> None:
+        """End all children."""
+        for child in self._children:
+            child.close()
+
+
+def serve(handle: Callable[[bytes], bytes]) -> None:
+    """Run the child's loop: read a request, answer it, until the parent is gone. Called by the child module."""
+    if len(sys.argv) > 1:
+        limit = int(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.stack_size(64 * 1024 * 1024)
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)  # a library that prints must not write into our frames
+    while True:
+        head = source.read(4)
+        if len(head) < 4:
+            return
+        request = source.read(struct.unpack(">I", head)[0])
+        signal.alarm(ORPHAN_SECONDS)  # default action: the kernel ends us, whatever the interpreter is doing
+        try:
+            answer = b"\x00" + handle(request)
+        except MemoryError:
+            answer = b"\x01out of memory"
+        except Exception as error:
+            answer = b"\x01" + (str(error) or type(error).__name__).encode()
+        except BaseException as error:  # pyo3's PanicException is no Exception
+            answer = b"\x01" + f"{type(error).__name__}: {error}".encode()
+        signal.alarm(0)
+        sink.write(struct.pack(">I", len(answer)) + answer)
+        sink.flush()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the thread that started it ends (Linux). For children of a long-lived main thread."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)

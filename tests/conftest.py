@@ -1,0 +1,69 @@
+"""Real PostgreSQL for every test: one embedded server a run (shared by parallel workers), one fresh database a test that asks for it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from qcos.db import embedded
+from qcos.db.engine import make_engine
+from qcos.db.migrate import migrate
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated, empty database: URLs of its owner and of the application's role."""
+
+    admin_url: str
+    app_url: str
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[embedded.EmbeddedServer]:
+    """One server for this worker of the test run."""
+    with tempfile.TemporaryDirectory(prefix="qcos-test-pg-") as folder:
+        server = embedded.start(Path(folder), settings={"max_connections": "200"})
+        migrate(server.admin_url, app_password=server.app_password)  # makes the role; this database becomes the template
+        try:
+            yield server
+        finally:
+            embedded.stop(Path(folder))
+
+
+@pytest.fixture
+def database(postgres: embedded.EmbeddedServer) -> Iterator[Database]:
+    """A database of its own for one test: a copy of the migrated template."""
+    name = f"test_{secrets.token_hex(6)}"
+    admin = sa.create_engine(postgres.admin_url.replace("/postgres", "/template1"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"create database {name} template postgres")
+    try:
+        yield Database(_named(postgres.admin_url, name), _named(postgres.app_url, name))
+    finally:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[sa.Engine]:
+    """An engine as the application's role, which row-level security binds."""
+    made = make_engine(database.app_url)
+    yield made
+    made.dispose()
+
+
+def _named(url: str, name: str) -> str:
+    return url.rsplit("/", 1)[0] + "/" + name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_outside_settings() -> None:
+    for name in [n for n in os.environ if n.startswith(("QCOS_", "OTEL_"))]:
+        del os.environ[name]

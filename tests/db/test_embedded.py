@@ -1,0 +1,48 @@
+"""The embedded PostgreSQL starts, keeps its promises of durability, and survives a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from qcos.db import embedded
+
+
+def _ask(url: str, sql: str) -> object:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        return connection.exec_driver_sql(sql).scalar()
+
+
+def test_it_starts_with_fsync_and_checksums_and_is_found_again(tmp_path: Path) -> None:
+    first = embedded.start(tmp_path / "pg")
+    try:
+        assert _ask(first.admin_url, "show fsync") == "on"
+        assert _ask(first.admin_url, "show synchronous_commit") == "on"
+        assert _ask(first.admin_url, "show data_checksums") == "on"
+        assert embedded.start(tmp_path / "pg") == first
+    finally:
+        embedded.stop(tmp_path / "pg")
+    assert embedded.running_pid(tmp_path / "pg") is None
+
+
+def test_committed_rows_survive_a_kill_in_a_private_folder(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    server = embedded.start(private / "pg")
+    engine = sa.create_engine(server.admin_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table kept as select 7 as n")
+    os.kill(server.pid, signal.SIGKILL)
+    while embedded.running_pid(private / "pg") == server.pid:
+        time.sleep(0.02)
+    again = embedded.start(private / "pg")
+    try:
+        assert again.port == server.port
+        assert _ask(again.admin_url, "select n from kept") == 7
+    finally:
+        embedded.stop(private / "pg")
