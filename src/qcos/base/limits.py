@@ -42,3 +42,21 @@ HEARTBEAT_TIMEOUT_S: Final = 6.0  # a worker silent for so long is taken for dea
 DEQUEUE_TIMEOUT_S: Final = 2.0  # idle poll, which also finds the tasks of dead workers
 STAGE_BATCH: Final = 64  # jobs whose stage is written in one scope
 MAX_ATTEMPTS: Final = 5  # times a job may lose its worker before it is failed as poison
+
+# Identity
+TOKEN_DAYS_DEFAULT: Final = 90  # life of an API token when nothing is asked for
+TOKEN_DAYS_MAX: Final = 366  # a token that nobody renews within a year belongs to nobody
+MAX_ATTRIBUTES_BYTES: Final = 16 * 1024  # attributes of one principal; they travel in every policy input
+
+# Metering
+MAX_MICRO: Final = 2**53 - 1  # micro-units; the largest integer RFC 8785 can carry (9 billion currency units)
+MAX_BOOK_BYTES: Final = 4 * 1024 * 1024  # one price book; the shipped one is under 30 kB
+
+# Client
+CLIENT_TIMEOUT_S: Final = 30.0  # one request of the client, connection to last byte read in between
+CLIENT_ATTEMPTS: Final = 6  # sendings of one request; with the backoff below about 3 s of patience
+CLIENT_BACKOFF_S: Final = 0.1  # first pause between two sendings; doubles
+CLIENT_BACKOFF_MAX_S: Final = 5.0  # longest pause the client chooses itself
+CLIENT_RETRY_AFTER_MAX_S: Final = 60.0  # a server that asks for a longer pause gets none: the error goes to the caller
+CLIENT_ANSWER_BYTES: Final = 64 * 1024 * 1024  # one answer; the largest are results of MAX_CIRCUITS circuits
+CLIENT_EVENT_BYTES: Final = 1024 * 1024  # one server-sent event
