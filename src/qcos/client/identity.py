@@ -1,0 +1,63 @@
+"""Who there is: projects, principals, their roles and tokens."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from qcos.client.model import Json
+from qcos.client.transport import Transport, quoted
+
+
+class Identity:
+    """``/projects``, ``/principals`` and ``/tokens``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def projects(self) -> Json:
+        """Return the projects of the tenant."""
+        return self._json("GET", "projects")
+
+    def create_project(self, project: str, *, team: str, cost_center: str) -> Json:
+        """Create a project."""
+        return self._json("POST", "projects", {"id": project, "team": team, "cost_center": cost_center})
+
+    def principals(self) -> Json:
+        """Return the principals of the tenant with their roles."""
+        return self._json("GET", "principals")
+
+    def create_principal(
+        self, principal: str, *, team: str | None = None, attributes: Json | None = None
+    ) -> Json:
+        """Create a principal: ``user:alice@example.com`` or ``service:ci``."""
+        body: Json = {"id": principal}
+        if team is not None:
+            body["team"] = team
+        if attributes:
+            body["attributes"] = attributes
+        return self._json("POST", "principals", body)
+
+    def grant_role(self, principal: str, role: str, *, project: str | None = None) -> Json:
+        """Grant a role, in one project or everywhere (R11.4)."""
+        body = {"role": role} | ({"project": project} if project is not None else {})
+        return self._json("POST", f"principals/{quoted(principal)}/roles", body)
+
+    def revoke_role(self, principal: str, role: str, *, project: str | None = None) -> None:
+        """Revoke a role."""
+        path = f"principals/{quoted(principal)}/roles/{quoted(role)}"
+        self._transport.call("DELETE", path, params={"project": project})
+
+    def tokens(self) -> Json:
+        """Return the tokens of the tenant, without their secrets."""
+        return self._json("GET", "tokens")
+
+    def create_token(self, principal: str, *, days: int) -> Json:
+        """Create a token (R11.8); member ``token`` of the answer is its text, told this once."""
+        return self._json("POST", "tokens", {"principal": principal, "days": days})
+
+    def revoke_token(self, token_id: str) -> None:
+        """Revoke a token at once."""
+        self._transport.call("DELETE", f"tokens/{quoted(token_id)}")
+
+    def _json(self, method: str, path: str, body: Any = None) -> Json:  # Any: a JSON value
+        return cast(Json, self._transport.call(method, path, json=body).json())

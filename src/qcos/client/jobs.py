@@ -1,0 +1,190 @@
+"""Jobs: submit once, follow to the end, fetch what came of it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from qcos.base.errors import Unavailable
+from qcos.base.limits import CLIENT_BACKOFF_MAX_S
+from qcos.client.events import Decoder, Event
+from qcos.client.model import FINAL_STATES, Decision, Job, Json, Page, Step
+from qcos.client.transport import Transport, quoted
+
+_SILENCE_S = 30.0  # seconds without a byte after which a stream of steps is opened anew
+
+
+class Jobs:
+    """``/jobs`` and what hangs on a job."""
+
+    def __init__(
+        self, transport: Transport, clock: Callable[[], float], sleep: Callable[[float], None]
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._sleep = sleep
+
+    def submit(self, spec: Json, *, key: str | None = None) -> Job:
+        """Submit a Job Spec (R8.2). Sent again under the same key when the answer is lost, so it is never
+        submitted twice.
+
+        Args:
+            spec: The Job Spec.
+            key: Idempotency key, at most 255 characters; without one, ``idempotency_key`` of the spec, else
+                one made for this call. A caller that may itself be restarted gives one of its own.
+
+        Raises:
+            Denied: Policy denies the job; ``details["decision"]`` holds the reasons.
+            Invalid: The spec is wrong; ``problems`` points to every fault.
+        """
+        chosen = key or spec.get("idempotency_key") or f"qcos-{secrets.token_hex(16)}"
+        return cast(Job, self._transport.call("POST", "jobs", json=spec, key=chosen).json())
+
+    def validate(self, spec: Json) -> Json:
+        """Check a Job Spec and read its circuits without submitting it; raises `Invalid` with every fault."""
+        return cast(
+            Json, self._transport.call("POST", "jobs/validate", json=spec, key=secrets.token_hex(16)).json()
+        )
+
+    def estimate(self, spec: Json) -> Json:
+        """Return where the job would run and the most it would cost."""
+        return cast(
+            Json, self._transport.call("POST", "estimates", json=spec, key=secrets.token_hex(16)).json()
+        )
+
+    def get(self, job_id: str) -> Job:
+        """Return a job; raises `NotFound`."""
+        return cast(Job, self._get(f"jobs/{quoted(job_id)}"))
+
+    def page(
+        self,
+        *,
+        state: str | None = None,
+        project: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> Page[Job]:
+        """Return one page of the jobs, newest first."""
+        params = {"state": state, "project": project, "after": after, "limit": limit}
+        return cast(Page[Job], self._transport.call("GET", "jobs", params=params).json())
+
+    def each(self, *, state: str | None = None, project: str | None = None) -> Iterator[Job]:
+        """Return all jobs, newest first, fetched page by page."""
+        after: str | None = None
+        while True:
+            page = self.page(state=state, project=project, after=after)
+            yield from page["items"]
+            after = page["next"]
+            if after is None:
+                return
+
+    def result(self, job_id: str) -> Json:
+        """Return the counts of a collected job; raises `Conflict` before that."""
+        return cast(Json, self._get(f"jobs/{quoted(job_id)}/result"))
+
+    def decision(self, job_id: str) -> Decision:
+        """Return what policy decided about a job, with its reasons (R3.6)."""
+        return cast(Decision, self._get(f"jobs/{quoted(job_id)}/decision"))
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for a job to be cancelled; its reservation is released."""
+        path = f"jobs/{quoted(job_id)}/cancel"
+        return cast(Job, self._transport.call("POST", path, key=secrets.token_hex(16)).json())
+
+    def evidence(self, job_id: str, *, wait_s: float = 0) -> bytes:
+        """Return the exact bytes of a job's evidence bundle.
+
+        Args:
+            job_id: The job.
+            wait_s: Seconds the server may wait for the ledger's proof to be there to be attached.
+        """
+        path = f"jobs/{quoted(job_id)}/evidence"
+        params = {"wait": f"{wait_s:g}"} if wait_s > 0 else None
+        return self._transport.call("GET", path, params=params, timeout_s=wait_s + 30.0).body
+
+    def steps(self, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Step]:
+        """Return the steps of a job as they happen, each once and in order; ends with the job.
+
+        A stream that breaks is opened again behind the last step seen.
+
+        Args:
+            job_id: The job.
+            after: Number of the last step already known.
+            timeout_s: Seconds for the whole of it; None waits as long as it takes.
+
+        Raises:
+            Unavailable: ``client.wait`` when the time is up, or the server stays away.
+        """
+        deadline = None if timeout_s is None else self._clock() + timeout_s
+        failures = 0
+        while True:
+            before = after
+            try:
+                for event in self._events(job_id, after, self._left_s(job_id, deadline)):
+                    if event.event == "end":
+                        return
+                    if event.event == "step" and (step := _step(event))["n"] > after:
+                        after = step["n"]
+                        yield step
+                    self._left_s(job_id, deadline)
+                lost = Unavailable("client.no_answer", "the stream of steps ended early", subject=job_id)
+            except Unavailable as error:
+                if error.code == "client.wait":
+                    raise
+                lost = error
+            failures = 1 if after > before else failures + 1
+            if failures > 8:
+                raise lost
+            self._sleep(min(CLIENT_BACKOFF_MAX_S, 0.05 * 2.0**failures, self._left_s(job_id, deadline)))
+
+    def wait_for(self, job_id: str, *, timeout_s: float | None = None) -> Job:
+        """Return a job once it is denied, completed, failed or cancelled.
+
+        Raises:
+            Unavailable: ``client.wait`` when the time is up; the job goes on.
+        """
+        deadline = None if timeout_s is None else self._clock() + timeout_s
+        pause_s = 0.05
+        for _ in self.steps(job_id, timeout_s=timeout_s):
+            pass
+        while (job := self.get(job_id))["state"] not in FINAL_STATES:
+            self._sleep(min(pause_s, self._left_s(job_id, deadline)))
+            pause_s = min(1.0, pause_s * 2)
+        return job
+
+    def _events(self, job_id: str, after: int, left_s: float) -> Iterator[Event]:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if after:
+            headers["Last-Event-ID"] = str(after)
+        decoder = Decoder()
+        path = f"jobs/{quoted(job_id)}/events"
+        with self._transport.stream(path, headers=headers, timeout_s=min(_SILENCE_S, left_s)) as chunks:
+            for chunk in chunks:
+                yield from decoder.feed(chunk)
+
+    def _left_s(self, job_id: str, deadline: float | None) -> float:
+        if deadline is None:
+            return _SILENCE_S
+        left = deadline - self._clock()
+        if left <= 0:
+            raise Unavailable(
+                "client.wait",
+                "the job is not finished yet",
+                subject=job_id,
+                hint="it goes on: ask again later",
+            )
+        return left
+
+    def _get(self, path: str) -> Any:  # Any: a JSON value
+        return self._transport.call("GET", path).json()
+
+
+def _step(event: Event) -> Step:
+    try:
+        step = json.loads(event.data)
+        number = step["n"]
+    except (ValueError, TypeError, KeyError):
+        raise Unavailable("client.not_json", "a step is not readable", got=event.data[:100]) from None
+    return cast(Step, step | {"n": int(number)})
