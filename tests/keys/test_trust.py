@@ -1,0 +1,34 @@
+"""The trust document carries public keys and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from cryptography import x509
+
+from qcos.keys.file import ROLES, FileKeyring
+from qcos.keys.signer import PublicKey
+from qcos.keys.trust import trust_document
+
+
+def test_the_trust_document_is_public_and_complete(tmp_path: Path) -> None:
+    """R4.2: the trust root that a verifier pins."""
+    keyring = FileKeyring(tmp_path).open_or_create()
+    document = trust_document(keyring, "qcos.example/log", ["qcos.example/log+00000000+AA=="])
+    assert set(document) == {"schema", "origin", "evidence", "ledger", "timestamp"}
+    assert document["ledger"] == [{"vkey": "qcos.example/log+00000000+AA=="}]
+    for entry, signer in zip(document["evidence"], keyring.evidence, strict=True):
+        public = PublicKey.load(base64.b64decode(entry["publicKey"]))
+        assert (public.key_id, public.algorithm) == (signer.key_id, signer.algorithm)
+        assert (entry["keyId"], entry["algorithm"]) == (signer.key_id, signer.algorithm)
+    (authority,) = document["timestamp"]
+    leaf = x509.load_pem_x509_certificate(authority["certificate"].encode())
+    (root,) = x509.load_pem_x509_certificates(authority["chain"].encode())
+    leaf.verify_directly_issued_by(root)
+    text = json.dumps(document)
+    assert "PRIVATE" not in text
+    for role in ROLES:
+        secret = "".join((tmp_path / f"{role}.pem").read_text().splitlines()[1:-1])
+        assert secret not in text
