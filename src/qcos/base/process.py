@@ -1,10 +1,13 @@
 """Work that may hang, crash or eat memory runs in a process that can be killed.
 
-A `KillableProcess` is one child that answers framed requests over its standard input and output; a `ProcessPool` hands a request to a
-free child. A child that misses its deadline or dies is killed and replaced; only that request fails. The child module calls
-`serve(handle)`; its standard error is thrown away, its working directory is an empty one, its address space is bounded.
+A `KillableProcess` is one child that answers framed requests over its standard input and output; a
+`ProcessPool` hands a request to a free child. A child that misses its deadline or dies is killed and
+replaced; only that request fails. The child module imports what it needs, then calls `serve(handle)`; its
+standard error is thrown away, its working directory is an empty one, its address space is bounded.
 
-Frame: 4 bytes big-endian length, then the bytes. An answer's first byte is 0 (result follows) or 1 (error text follows).
+Frame: 4 bytes big-endian length, then the bytes. An answer's first byte is 0 (result follows) or 1 (error
+text follows). The first frame of a child says that it is ready: a deadline counts from there, so that the
+imports of a replaced child are on nobody's account.
 """
 
 from __future__ import annotations
@@ -20,14 +23,21 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 from qcos.base.errors import QcosError, Unavailable
 
-
 ORPHAN_SECONDS = 60  # a request older than this has no parent waiting for it: every deadline is shorter
+KEPT_ENVIRONMENT = (
+    "PATH",
+    "PYTHONPATH",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+)  # no secrets reach a child
+START_SECONDS = 30.0  # imports of the slowest child take 2 s on an idle core
 
 
 class DeadlineExceeded(QcosError):
@@ -50,6 +60,7 @@ class KillableProcess:
         self._memory_bytes = memory_bytes
         self._directory = tempfile.TemporaryDirectory(prefix="qcos-child-")
         self._child: subprocess.Popen[bytes] | None = None
+        self._ready = False
         self.start()
 
     @property
@@ -61,6 +72,7 @@ class KillableProcess:
         """Start the child if none runs; it becomes ready while the caller goes on."""
         if self._child is not None and self._child.poll() is None:
             return
+        self.kill()  # closes the pipes of one that died
         self._child = subprocess.Popen(
             [sys.executable, "-m", self._module, str(self._memory_bytes)],
             stdin=subprocess.PIPE,
@@ -68,19 +80,21 @@ class KillableProcess:
             stderr=subprocess.DEVNULL,
             cwd=self._directory.name,
             bufsize=0,
-            env={k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")},
+            env={name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
         )
 
     def call(self, request: bytes, deadline_s: float) -> bytes:
-        """Send a request and return the answer.
+        """Send a request and return the answer. The deadline counts from when the child is ready.
 
         Raises:
+            Unavailable: ``process.start`` when the child does not become ready.
             DeadlineExceeded: ``process.deadline``; the child was killed and a new one started.
             ChildFailed: ``process.error`` with the child's text, or ``process.died``.
         """
         self.start()
         child = self._child
         assert child is not None and child.stdin is not None and child.stdout is not None  # noqa: S101
+        self._await_ready()
         until = time.monotonic() + deadline_s
         try:
             self._write(child.stdin.fileno(), struct.pack(">I", len(request)) + request, until)
@@ -89,11 +103,17 @@ class KillableProcess:
         except TimeoutError:
             self._replace()
             raise DeadlineExceeded(
-                "process.deadline", "the work was stopped at its deadline", expected=f"an answer within {deadline_s:g} s"
+                "process.deadline",
+                "the work was stopped at its deadline",
+                expected=f"an answer within {deadline_s:g} s",
             ) from None
         except (EOFError, BrokenPipeError, OSError):
             self._replace()
-            raise ChildFailed("process.died", "the process doing the work died", hint="the input needs too much memory or crashes the parser") from None
+            raise ChildFailed(
+                "process.died",
+                "the process doing the work died",
+                hint="the input needs too much memory or crashes the parser",
+            ) from None
         except BaseException:  # an interrupt between frames would leave an answer behind for the next caller
             self._replace()
             raise
@@ -104,6 +124,7 @@ class KillableProcess:
     def kill(self) -> None:
         """End the child at once."""
         child, self._child = self._child, None
+        self._ready = False
         if child is None:
             return
         child.kill()
@@ -117,6 +138,22 @@ class KillableProcess:
         self.kill()
         self._directory.cleanup()
 
+    def _await_ready(self) -> None:
+        child = self._child
+        if self._ready or child is None or child.stdout is None:
+            return
+        try:
+            self._read(child.stdout.fileno(), struct.calcsize(">I") + 1, time.monotonic() + START_SECONDS)
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise Unavailable(
+                "process.start",
+                f"the process {self._module} does not start",
+                got="no sign of life" if isinstance(error, TimeoutError) else "it ended",
+                hint="run it by hand to see its error: python -m " + self._module,
+            ) from None
+        self._ready = True
+
     def _replace(self) -> None:
         self.kill()
         self.start()
@@ -126,23 +163,28 @@ class KillableProcess:
         os.set_blocking(fd, False)
         view = memoryview(data)
         while view:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([], [fd], [], left)[1]:
-                raise TimeoutError
+            _await(fd, select.POLLOUT, until)
             view = view[os.write(fd, view) :]
 
     @staticmethod
     def _read(fd: int, size: int, until: float) -> bytes:
         parts = bytearray()
         while len(parts) < size:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
-                raise TimeoutError
+            _await(fd, select.POLLIN, until)
             part = os.read(fd, min(size - len(parts), 1 << 20))
             if not part:
                 raise EOFError
             parts += part
         return bytes(parts)
+
+
+def _await(fd: int, event: int, until: float) -> None:
+    """Wait for a pipe; poll, because select refuses descriptors above 1023."""
+    poll = select.poll()
+    poll.register(fd, event)
+    left = until - time.monotonic()
+    if left <= 0 or not poll.poll(left * 1000):
+        raise TimeoutError
 
 
 class ProcessPool:
@@ -164,7 +206,9 @@ class ProcessPool:
         try:
             child = self._free.get(timeout=self._wait_s)
         except queue.Empty:
-            raise Unavailable("process.busy", "all working processes are busy", hint="try again", retry_after_s=1.0) from None
+            raise Unavailable(
+                "process.busy", "all working processes are busy", hint="try again", retry_after_s=1.0
+            ) from None
         try:
             return child.call(request, deadline_s)
         finally:
@@ -176,18 +220,26 @@ class ProcessPool:
             child.close()
 
 
-def serve(handle: Callable[[bytes], bytes]) -> None:
-    """Run the child's loop: read a request, answer it, until the parent is gone. Called by the child module."""
+def serve(handle: Callable[[bytes], bytes], *, sealed: bool = False) -> None:
+    """Run the child's loop: read a request, answer it, until the parent is gone. Called by the child module.
+
+    Args:
+        handle: Makes the answer to a request.
+        sealed: From now on the process can open no file and no socket, whatever its input makes it try.
+            Import everything before.
+    """
     if len(sys.argv) > 1:
         limit = int(sys.argv[1])
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.stack_size(64 * 1024 * 1024)
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)  # a library that prints must not write into our frames
+    if sealed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    _answer(sink, b"\x00")
     while True:
         head = source.read(4)
         if len(head) < 4:
@@ -203,11 +255,18 @@ def serve(handle: Callable[[bytes], bytes]) -> None:
         except BaseException as error:  # pyo3's PanicException is no Exception
             answer = b"\x01" + f"{type(error).__name__}: {error}".encode()
         signal.alarm(0)
-        sink.write(struct.pack(">I", len(answer)) + answer)
-        sink.flush()
+        _answer(sink, answer)
+
+
+def _answer(sink: BinaryIO, answer: bytes) -> None:
+    sink.write(struct.pack(">I", len(answer)) + answer)
+    sink.flush()
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that started it ends (Linux). For children of a long-lived main thread."""
+    """Ask the kernel to kill this process when the thread that started it ends (Linux).
+
+    For children of a long-lived main thread.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)

@@ -1,0 +1,167 @@
+"""Killable work: whatever a request does to the child, only that request fails, and with a reason (R4.2 needs this ground)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from qcos.base.errors import Unavailable
+from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess, ProcessPool
+
+CHILDREN = Path(__file__).parent / "children"
+MEMORY = 512 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(CHILDREN))
+    monkeypatch.setenv("QCOS_TOKEN", "secret")
+
+
+@pytest.fixture
+def child() -> Iterator[KillableProcess]:
+    made = KillableProcess("obedient", memory_bytes=MEMORY)
+    yield made
+    made.close()
+
+
+def test_an_answer_comes_back_whole(child: KillableProcess) -> None:
+    assert child.call(b"echo ", 5) == b""
+    big = b"echo " + os.urandom(3_000_000)
+    assert child.call(big, 10) == big[5:]
+
+
+def test_an_endless_request_is_stopped_and_the_next_one_answered(child: KillableProcess) -> None:
+    before = child.pid
+    with pytest.raises(DeadlineExceeded) as caught:
+        child.call(b"loop", 0.2)
+    assert (caught.value.code, caught.value.family) == ("process.deadline", "limit")
+    assert child.call(b"echo again", 5) == b"again"
+    assert child.pid != before
+
+
+def test_a_crash_fails_only_its_request(child: KillableProcess) -> None:
+    with pytest.raises(ChildFailed) as caught:
+        child.call(b"crash", 5)
+    assert caught.value.code == "process.died"
+    assert child.call(b"echo again", 5) == b"again"
+
+
+def test_memory_is_bounded(child: KillableProcess) -> None:
+    with pytest.raises(ChildFailed, match="out of memory"):
+        child.call(b"memory %d" % (2 * MEMORY), 5)
+    assert child.call(b"echo alive", 5) == b"alive"
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"), [(b"fail because", "because"), (b"panic", "SystemExit: not an Exception")]
+)
+def test_an_error_is_told_and_the_child_lives_on(child: KillableProcess, request_: bytes, text: str) -> None:
+    child.call(b"echo", 5)
+    before = child.pid
+    with pytest.raises(ChildFailed) as caught:
+        child.call(request_, 5)
+    assert caught.value.code == "process.error"
+    assert caught.value.message == text
+    assert child.pid == before
+
+
+def test_printing_does_not_disturb_the_frames(child: KillableProcess) -> None:
+    assert child.call(b"print", 5) == b"quiet"
+    assert child.call(b"echo next", 5) == b"next"
+
+
+def test_it_works_in_an_empty_directory_without_our_secrets(child: KillableProcess) -> None:
+    where, files = child.call(b"where", 5).decode().split()
+    assert files == "0"
+    assert Path(where).name.startswith("qcos-child-")
+    assert "QCOS_TOKEN" not in child.call(b"environment", 5).decode().split()
+    child.close()
+    assert not Path(where).exists()
+
+
+def test_a_child_killed_while_idle_is_replaced(child: KillableProcess) -> None:
+    child.call(b"echo", 5)
+    pid = child.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert child.call(b"echo back", 5) == b"back"
+    assert child.pid != pid
+
+
+def test_imports_do_not_count_against_the_deadline() -> None:
+    slow = KillableProcess("slow_start", memory_bytes=MEMORY)
+    try:
+        assert slow.call(b"echo first", 0.3) == b"first"
+        with pytest.raises(DeadlineExceeded):
+            slow.call(b"loop", 0.1)
+        assert slow.call(b"echo replaced", 0.3) == b"replaced"
+    finally:
+        slow.close()
+
+
+def test_a_child_that_does_not_start_is_unavailable_not_the_callers_fault() -> None:
+    broken = KillableProcess("stillborn", memory_bytes=MEMORY)
+    try:
+        with pytest.raises(Unavailable) as caught:
+            broken.call(b"echo", 5)
+        assert caught.value.code == "process.start"
+        assert "python -m stillborn" in caught.value.hint
+    finally:
+        broken.close()
+
+
+def test_a_sealed_child_opens_no_file() -> None:
+    sealed = KillableProcess("confined", memory_bytes=MEMORY)
+    try:
+        assert sealed.call(b"echo works", 5) == b"works"
+        with pytest.raises(ChildFailed, match="Too many open files"):
+            sealed.call(b"read /etc/hostname", 5)
+    finally:
+        sealed.close()
+
+
+def test_an_interrupted_call_leaves_no_answer_for_the_next(child: KillableProcess) -> None:
+    child.call(b"echo", 5)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        child.call(b"loop", 20)
+    timer.join()
+    assert child.call(b"echo mine", 5) == b"mine"
+
+
+def test_a_pool_gives_each_thread_its_own_answer() -> None:
+    pool = ProcessPool("obedient", size=2, memory_bytes=MEMORY)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            texts = [b"%d" % n for n in range(200)]
+            assert list(threads.map(lambda t: pool.call(b"echo " + t, 10), texts)) == texts
+    finally:
+        pool.close()
+
+
+def test_a_pool_without_a_free_child_says_busy() -> None:
+    pool = ProcessPool("obedient", size=1, memory_bytes=MEMORY, wait_s=0.0)
+    try:
+        pool.call(b"echo", 5)
+        with ThreadPoolExecutor(1) as threads:
+            running = threads.submit(pool.call, b"loop", 1.0)
+            while not pool._free.empty():
+                pass
+            with pytest.raises(Unavailable) as caught:
+                pool.call(b"echo", 5)
+            assert caught.value.code == "process.busy"
+            assert caught.value.retry_after_s is not None
+            with pytest.raises(DeadlineExceeded):
+                running.result()
+        assert pool.call(b"echo free", 5) == b"free"
+    finally:
+        pool.close()
