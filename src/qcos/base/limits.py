@@ -28,11 +28,19 @@ IDEMPOTENCY_KEY_MAX: Final = 255  # characters, as Stripe
 POLICY_DEADLINE_S: Final = 0.100  # one evaluation; a shipped bundle takes under 1 ms
 POLICY_MEMORY_BYTES: Final = 1024**3  # address space of the evaluating process
 MAX_POLICY_BYTES: Final = 1024 * 1024  # one bundle, all files; the engine's own limit per file
+MAX_POLICY_FILES: Final = 200  # files of one bundle
+MAX_VERDICT_BYTES: Final = 1024 * 1024  # what the policies may answer; 500 backends excluded four times over are 0.5 MB
+MAX_VERDICT_REASONS: Final = 100  # denials kept in one decision; more tell nobody more
+POLICY_LOAD_DEADLINE_S: Final = 10.0  # start the process, read and check a bundle of MAX_POLICY_BYTES
+POLICY_TEST_DEADLINE_S: Final = 30.0  # all tests of one bundle; the child ends itself after 60
 
 # Ledger
 MAX_ENTRY_BYTES: Final = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 SEQUENCE_BATCH: Final = 4_096  # entries taken into one checkpoint
 SEQUENCE_INTERVAL_S: Final = 0.2  # pause between checkpoints; an entry is covered within 1 s
+MAX_RECORD_BYTES: Final = 65_535  # one record; larger documents are recorded by their digest
+MAX_NOTE_BYTES: Final = 256 * 1024  # a checkpoint with 16 post-quantum signatures is 80 kB
+MAX_NOTE_SIGNATURES: Final = 100  # signature lines of one note, as Go's reference
 
 # Evidence
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses
@@ -60,3 +68,13 @@ CLIENT_BACKOFF_MAX_S: Final = 5.0  # longest pause the client chooses itself
 CLIENT_RETRY_AFTER_MAX_S: Final = 60.0  # a server that asks for a longer pause gets none: the error goes to the caller
 CLIENT_ANSWER_BYTES: Final = 64 * 1024 * 1024  # one answer; the largest are results of MAX_CIRCUITS circuits
 CLIENT_EVENT_BYTES: Final = 1024 * 1024  # one server-sent event
+
+# Backends and drivers
+BACKEND_SILENCE_S: Final = 30.0  # a backend whose worker was not seen for so long is offline
+BACKEND_HISTORY_DAYS: Final = 30  # days of outcomes that count in a backend's history; one calibration cycle and more
+LOCAL_RUN_SECONDS: Final = 900  # one circuit list on a local simulator; heavier work belongs to a scheduler
+LOCAL_RUN_BYTES: Final = 12 * 1024**3  # address space of a simulating process: 27 qubits are 2 GiB, libraries reserve 3
+LOCAL_RUNS_KEPT: Final = 4_096  # finished local runs whose outcome can still be asked for
+LOCAL_QUEUE_MAX: Final = 100_000  # runs waiting for one local driver
+CIRCUITS_CACHED: Final = 256  # parsed circuits one simulating process keeps, each of at most CACHED_CIRCUIT_GATES
+CACHED_CIRCUIT_GATES: Final = 5_000  # about 2 MB parsed
