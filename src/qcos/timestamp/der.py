@@ -20,6 +20,7 @@ GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
 CONTEXT_0: Final = 0xA0  # [0], constructed
+MAX_DEPTH: Final = 32  # a token with its certificates is 13 deep
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:
@@ -61,3 +62,54 @@ def generalized_time(instant: dt.datetime) -> bytes:
     if utc.microsecond >= 1000:
         text += f".{utc.microsecond // 1000:03d}".rstrip("0")
     return tlv(GENERALIZED_TIME, text.encode() + b"Z")
+
+
+def check(data: bytes) -> None:
+    """Demand that bytes are one DER value, so that no second encoding of the same content passes.
+
+    Lengths definite and shortest, INTEGER and OBJECT IDENTIFIER shortest, BOOLEAN 00 or FF, nothing left
+    over. The order of a SET and default values are not looked at.
+
+    Raises:
+        ValueError: Where and what is not.
+    """
+    if _walk(data, 0, len(data), 0) != len(data):
+        raise ValueError("bytes left over after the value")
+
+
+def _walk(data: bytes, at: int, end: int, depth: int) -> int:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    if end - at < 2:
+        raise ValueError(f"cut off at byte {at}")
+    tag, size, start = data[at], data[at + 1], at + 2
+    if tag & 0x1F == 0x1F:
+        raise ValueError(f"a long tag at byte {at}")
+    if size >= 0x80:
+        width = size & 0x7F
+        start += width
+        size = int.from_bytes(data[at + 2 : start], "big")
+        if not 1 <= width <= 4 or start > end or size < 0x80 or size.bit_length() <= 8 * (width - 1):
+            raise ValueError(f"a length that is not the shortest at byte {at}")
+    stop = start + size
+    if stop > end:
+        raise ValueError(f"cut off: the value at byte {at} is longer than what holds it")
+    if tag & 0x20:
+        while start < stop:
+            start = _walk(data, start, stop, depth + 1)
+    elif not _shortest(tag, data[start:stop]):
+        raise ValueError(f"not the shortest form at byte {at}")
+    return stop
+
+
+def _shortest(tag: int, content: bytes) -> bool:
+    if tag == INTEGER:
+        return len(content) == 1 or (
+            len(content) > 1 and not (content[0] in (0, 0xFF) and content[0] >> 7 == content[1] >> 7)
+        )
+    if tag == OID:
+        septets = zip(b"\x00" + content, content, strict=False)
+        return bool(content) and content[-1] < 0x80 and all(b != 0x80 or a >= 0x80 for a, b in septets)
+    if tag == 0x01:
+        return content in (b"\x00", b"\xff")
+    return tag != 0x05 or not content

@@ -65,7 +65,7 @@ class Request:
 
 
 class Refused(Invalid):
-    """The request cannot be answered; ``failure`` is the PKIFailureInfo bit that says why (RFC 3161, 2.4.2)."""
+    """The request cannot be answered; ``failure`` is the bit that says why (RFC 3161, 2.4.2)."""
 
     def __init__(self, failure: int, message: str, *, expected: str = "", got: str = "") -> None:
         super().__init__("timestamp.request", message, expected=expected, got=got)
