@@ -26,7 +26,7 @@ IDEMPOTENCY_KEY_MAX: Final = 255  # characters, as Stripe
 
 # Policy
 POLICY_DEADLINE_S: Final = 0.100  # one evaluation; a shipped bundle takes under 1 ms
-POLICY_MEMORY_BYTES: Final = 1024**3  # address space of the evaluating process
+POLICY_MEMORY_BYTES: Final = 3 * 1024**3 // 2  # address space of the evaluating process; its allocator reserves 1 GiB at start
 MAX_POLICY_BYTES: Final = 1024 * 1024  # one bundle, all files; the engine's own limit per file
 MAX_POLICY_FILES: Final = 200  # files of one bundle
 MAX_VERDICT_BYTES: Final = 1024 * 1024  # what the policies may answer; 500 backends excluded four times over are 0.5 MB
