@@ -1,0 +1,209 @@
+"""The log's files: written so that a crash at any moment leaves each one whole, read with bounds.
+
+A file is written to a temporary name, flushed to the disk, renamed, and its folder flushed. Tiles never
+change: one that is already there with other bytes means that somebody changed it or the database, and nothing
+is overwritten. For one POSIX file system; not for S3 mounts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from qcos.base.errors import Integrity, Unavailable
+from qcos.base.limits import MAX_ENTRY_BYTES, MAX_NOTE_BYTES
+from qcos.ledger.tile import ENTRIES, WIDTH, Address, Pyramid, split_hashes, unpack_entries
+from qcos.ledger.tree import HASH_BYTES
+
+CHECKPOINT: Final = "checkpoint"
+_MAKING: Final = ".making"
+_LEFTOVER_S: Final = 3600  # a temporary file of that age belongs to a process that was killed
+_MAX_BUNDLE: Final = WIDTH * (MAX_ENTRY_BYTES + 2)
+
+
+class LogFolder:
+    """One folder with a log's files. Safe for many threads and processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / _MAKING).mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def write_tiles(self, tiles: Sequence[tuple[Address, bytes]]) -> None:
+        """Write tiles and bundles durably; those that are there already are compared.
+
+        Raises:
+            Integrity: ``ledger.tile_changed`` when one is there with other bytes.
+        """
+        making: list[tuple[Path, Path]] = []
+        for address, data in tiles:
+            path = self.directory / address.path
+            present = _read(path, _MAX_BUNDLE)
+            if present == data:
+                continue
+            if present is not None:
+                raise Integrity(
+                    "ledger.tile_changed",
+                    "a tile on the disk differs from what the database says",
+                    subject=str(path),
+                    hint="stop, run `qcos ledger fsck`, find out which of the two was changed",
+                )
+            making.append((self._temporary(data), path))
+        folders = {self._folder(path.parent) for _, path in making}
+        for temporary, _ in making:
+            _flush(temporary)
+        for temporary, path in making:
+            temporary.replace(path)
+        for folder in sorted(folders):
+            _flush(folder)
+
+    def drop_partials(self, address: Address) -> None:
+        """Remove the partial tiles of a full one.
+
+        Readers of older checkpoints fall back to the full tile, as tlog-tiles tells them.
+        """
+        full = self.directory / address.full.path
+        partials = full.with_name(full.name + ".p")
+        with contextlib.suppress(OSError):
+            for path in partials.iterdir():
+                path.unlink(missing_ok=True)
+            partials.rmdir()
+
+    def checkpoint(self) -> str | None:
+        """Return the published checkpoint, or None.
+
+        Raises:
+            Integrity: ``ledger.note`` when it is not text of a bounded size.
+        """
+        data = _read(self.directory / CHECKPOINT, MAX_NOTE_BYTES)
+        try:
+            return None if data is None else data.decode()
+        except UnicodeDecodeError:
+            raise Integrity(
+                "ledger.note", "the published checkpoint is not text", subject=str(self.directory)
+            ) from None
+
+    def write_checkpoint(self, note: str) -> None:
+        """Replace the published checkpoint, durably and in one step. The caller holds `locked`."""
+        temporary = self._temporary(note.encode())
+        _flush(temporary)
+        temporary.replace(self.directory / CHECKPOINT)
+        _flush(self.directory)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock; the kernel gives it back when the process dies."""
+        with (self.directory / _MAKING / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def entries(self, n: int, width: int) -> list[bytes]:
+        """Return the first entries of a bundle.
+
+        Raises:
+            Unavailable: ``ledger.no_tile`` when the bundle is not there.
+            Integrity: ``ledger.bundle`` when it is malformed or too short.
+        """
+        entries = unpack_entries(self._tile(Address(ENTRIES, n, width)))
+        if len(entries) < width:
+            raise Integrity(
+                "ledger.bundle",
+                "an entry bundle is too short",
+                expected=f"{width} entries",
+                got=str(len(entries)),
+            )
+        return entries[:width]
+
+    def pyramid(self, level: int, n: int, width: int) -> Pyramid:
+        """Return the nodes of a tile that has at least ``width`` hashes.
+
+        Raises:
+            Unavailable: ``ledger.no_tile`` when the tile is not there.
+            Integrity: ``ledger.tile`` when it is malformed or too narrow.
+        """
+        return _pyramid(self, Address(level, n, width))
+
+    def hashes(self, address: Address) -> list[bytes]:
+        """Return the hashes of a tile; a full tile stands in for its partial ones."""
+        hashes = split_hashes(self._tile(address))
+        if len(hashes) < address.width:
+            raise Integrity(
+                "ledger.tile",
+                "a tile is too narrow",
+                expected=f"{address.width} hashes",
+                got=str(len(hashes)),
+            )
+        return hashes[: address.width]
+
+    def _tile(self, address: Address) -> bytes:
+        limit = _MAX_BUNDLE if address.level == ENTRIES else WIDTH * HASH_BYTES
+        for candidate in dict.fromkeys((address, address.full)):
+            if (data := _read(self.directory / candidate.path, limit)) is not None:
+                return data
+        raise Unavailable(
+            "ledger.no_tile",
+            "a tile is missing",
+            subject=str(self.directory / address.path),
+            hint="run `qcos ledger fsck`",
+        )
+
+    def _temporary(self, data: bytes) -> Path:
+        path = self.directory / _MAKING / f"{os.getpid()}-{secrets.token_hex(8)}"
+        path.write_bytes(data)
+        return path
+
+    def _folder(self, path: Path) -> Path:
+        missing = []
+        while not path.is_dir():
+            missing.append(path)
+            path = path.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            _flush(folder.parent)
+        return missing[0] if missing else path
+
+    def _sweep(self) -> None:
+        for path in (self.directory / _MAKING).iterdir():
+            with contextlib.suppress(OSError):
+                if path.name != "lock" and time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                    path.unlink()
+
+
+@lru_cache(maxsize=256)  # full tiles never change; one is about 50 kB in memory
+def _full_pyramid(folder: LogFolder, address: Address) -> Pyramid:
+    return Pyramid(folder.hashes(address))
+
+
+def _pyramid(folder: LogFolder, address: Address) -> Pyramid:
+    return _full_pyramid(folder, address) if address.width == WIDTH else Pyramid(folder.hashes(address))
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > limit:
+        raise Integrity(
+            "ledger.file_size",
+            "a file of the log is too large",
+            subject=str(path),
+            expected=f"at most {limit} bytes",
+        )
+    return data
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,362 @@
+"""Tables of the ledger.
+
+Losing them: ``ledger_record`` holds the only copy of what the commitments commit to; without it the log still
+proves *that* something was recorded, not what (evidence bundles carry their own record). ``ledger_entry`` can
+be restored from the entry bundles, ``ledger_node`` and ``ledger_state`` from the entries,
+``ledger_checkpoint`` only from what was published.
+
+Somebody who can write to them as the application could record false acts (signed as everything else) and hold
+back new entries; could not change or remove a record or entry (grants and policies), and as the database's
+owner could not do so unseen: the root would no longer agree with the checkpoints that others keep. The
+sequencer refuses to sign a head that does not continue the last one it published.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from qcos.base.clock import now
+from qcos.base.limits import PAGE_DEFAULT, PAGE_MAX
+from qcos.db.engine import metadata
+from qcos.ledger.edge import Edge, NewNode
+from qcos.ledger.record import Appended, read_record
+from qcos.ledger.tile import WIDTH
+
+record_table = sa.Table(
+    "ledger_record",
+    metadata,
+    sa.Column("tenant", sa.Uuid, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("act", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("record", sa.LargeBinary, nullable=False),
+)
+entry_table = sa.Table(
+    "ledger_entry",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    sa.Column("record_id", sa.Text, nullable=False),
+    sa.Column("entry", sa.LargeBinary, nullable=False),
+    sa.Column("index", sa.BigInteger),
+)
+node_table = sa.Table(
+    "ledger_node",
+    metadata,
+    sa.Column("level", sa.SmallInteger, primary_key=True),
+    sa.Column("index", sa.BigInteger, primary_key=True),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+state_table = sa.Table(
+    "ledger_state",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+)
+checkpoint_table = sa.Table(
+    "ledger_checkpoint",
+    metadata,
+    sa.Column("size", sa.BigInteger, primary_key=True),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How many entries have their index, and the root of their tree."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What an idle sequencer looks at.
+
+    Attributes:
+        head: The tree of the entries that have an index.
+        signed: Size of the newest signed checkpoint; None when there is none.
+        waiting: Whether entries wait for an index.
+    """
+
+    head: Head
+    signed: int | None
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A record and where its entry stands; ``index`` is None until it is sequenced."""
+
+    record_id: str
+    record_bytes: bytes
+    index: int | None
+    seq: int
+
+    @property
+    def record(self) -> dict[str, Any]:  # Any: JSON
+        """Return the record read."""
+        return read_record(self.record_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records, newest first, and the cursor of the next page (None at the end)."""
+
+    items: tuple[Placed, ...]
+    next: str | None
+
+
+# Bulk: one statement whatever the number of records. The entry's sequence number is the record's too.
+_APPEND = sa.text(
+    """
+    with given as (
+        select * from unnest(cast(:ids as text[]), cast(:times as timestamptz[]), cast(:acts as text[]),
+            cast(:actors as text[]), cast(:objects as text[]), cast(:projects as text[]), cast(:records as
+            bytea[]), cast(:entries as bytea[])) with ordinality as g(id, time, act, actor, object, project,
+            record, entry, n)
+    ), entered as (
+        insert into qcos.ledger_entry (record_id, entry) select id, entry from given order by n
+        returning seq, record_id
+    )
+    insert into qcos.ledger_record (tenant, id, seq, time, act, actor, object, project, record)
+    select cast(:tenant as uuid), g.id, e.seq, g.time, g.act, g.actor, g.object, g.project, g.record
+    from given g join entered e on e.record_id = g.id
+    """
+)
+_GLANCE = sa.text(
+    """
+    select size, root, (select max(size) from qcos.ledger_checkpoint) as signed,
+        exists (select 1 from qcos.ledger_entry where index is null) as waiting
+    from qcos.ledger_state
+    """
+)
+_NUMBER = sa.text(
+    """
+    with taken as (
+        select seq, :size + row_number() over (order by seq) - 1 as index
+        from (select seq from qcos.ledger_entry where index is null order by seq limit :limit) as waiting
+    )
+    update qcos.ledger_entry e set index = taken.index from taken where e.seq = taken.seq
+    returning e.index as place, e.entry
+    """
+)
+
+
+def insert(connection: sa.Connection, tenant: UUID, items: Sequence[Appended]) -> None:
+    """Keep records and their entries, in order, in one statement."""
+    if not items:
+        return
+    connection.execute(
+        _APPEND,
+        {
+            "tenant": str(tenant),
+            "ids": [item.record_id for item in items],
+            "times": [item.at for item in items],
+            "acts": [item.record.act for item in items],
+            "actors": [item.record.actor for item in items],
+            "objects": [item.record.object for item in items],
+            "projects": [item.record.project for item in items],
+            "records": [item.record_bytes for item in items],
+            "entries": [item.entry_bytes for item in items],
+        },
+    )
+
+
+def glance(connection: sa.Connection) -> Glance:
+    """Return what an idle sequencer looks at; one small statement."""
+    row = connection.execute(_GLANCE).one()
+    return Glance(Head(row.size, bytes(row.root)), row.signed, row.waiting)
+
+
+def lock_head(connection: sa.Connection) -> Head | None:
+    """Lock the head for this scope; None when another sequencer holds it."""
+    columns = sa.select(state_table.c.size, state_table.c.root)
+    row = connection.execute(columns.with_for_update(skip_locked=True)).one_or_none()
+    return Head(row.size, bytes(row.root)) if row else None
+
+
+def number_waiting(connection: sa.Connection, size: int, limit: int) -> list[bytes]:
+    """Give committed entries the indices from ``size`` on; returns them in that order. The head is locked."""
+    rows = connection.execute(_NUMBER, {"size": size, "limit": limit}).all()
+    return [bytes(row.entry) for row in sorted(rows, key=lambda row: int(row.place))]
+
+
+def move_head(connection: sa.Connection, old: Head, new: Head) -> bool:
+    """Replace the head if it is still the old one."""
+    here = (state_table.c.size == old.size) & (state_table.c.root == old.root)
+    moved = connection.execute(sa.update(state_table).where(here).values(size=new.size, root=new.root))
+    return moved.rowcount == 1
+
+
+def insert_nodes(connection: sa.Connection, nodes: Sequence[NewNode]) -> None:
+    """Keep the roots of tiles that became full."""
+    if nodes:
+        rows = [{"level": node.level, "index": node.index, "hash": node.hash} for node in nodes]
+        connection.execute(sa.insert(node_table), rows)
+
+
+def entries_between(connection: sa.Connection, start: int, end: int) -> list[bytes]:
+    """Return the entries with the indices ``[start, end)``, in order; shorter when some are missing."""
+    index = entry_table.c.index
+    rows = connection.execute(
+        sa.select(entry_table.c.entry).where(index >= start, index < end).order_by(index)
+    )
+    return [bytes(row.entry) for row in rows]
+
+
+def nodes_between(connection: sa.Connection, level: int, start: int, end: int) -> list[bytes]:
+    """Return the hashes ``[start, end)`` of a tile level from 1, in order; shorter when some are missing."""
+    index = node_table.c.index
+    chosen = sa.select(node_table.c.hash).where(node_table.c.level == level, index >= start, index < end)
+    return [bytes(row.hash) for row in connection.execute(chosen.order_by(index))]
+
+
+def load_edge(connection: sa.Connection, size: int) -> Edge:
+    """Return the right edge of the tree at a size it has or had.
+
+    At most 255 entries and 255 hashes a level are read.
+
+    Raises:
+        ValueError: Some of them are missing.
+    """
+    upper = []
+    level = 1
+    while size >> (8 * level):
+        count = size >> (8 * level)
+        upper.append(nodes_between(connection, level, count - count % WIDTH, count))
+        level += 1
+    return Edge(size, entries_between(connection, size - size % WIDTH, size), upper)
+
+
+def insert_checkpoint(connection: sa.Connection, head: Head, note: str) -> bool:
+    """Keep a signed checkpoint unless there is one of its size."""
+    values = {"size": head.size, "root": head.root, "note": note, "at": now()}
+    statement = sa.text(
+        "insert into qcos.ledger_checkpoint (size, root, note, at) values (:size, :root, :note, :at) "
+        "on conflict (size) do nothing"
+    )
+    return connection.execute(statement, values).rowcount == 1
+
+
+def checkpoint_of(connection: sa.Connection, size: int) -> tuple[bytes, str] | None:
+    """Return root and note of the checkpoint of a size."""
+    table = checkpoint_table
+    row = connection.execute(sa.select(table.c.root, table.c.note).where(table.c.size == size)).one_or_none()
+    return (bytes(row.root), row.note) if row else None
+
+
+def latest_checkpoint(connection: sa.Connection) -> tuple[int, str] | None:
+    """Return size and note of the newest checkpoint."""
+    table = checkpoint_table
+    row = connection.execute(
+        sa.select(table.c.size, table.c.note).order_by(table.c.size.desc()).limit(1)
+    ).one_or_none()
+    return (row.size, row.note) if row else None
+
+
+def checkpoint_sizes(connection: sa.Connection, after: int, until: int) -> list[int]:
+    """Return the sizes of the checkpoints in ``(after, until]``."""
+    size = checkpoint_table.c.size
+    return list(connection.scalars(sa.select(size).where(size > after, size <= until).order_by(size)))
+
+
+def placed(connection: sa.Connection, tenant: UUID, record_ids: Sequence[str]) -> list[Placed]:
+    """Return records with their places, in no order; those that are not there are left out."""
+    chosen = _placed().where(
+        record_table.c.tenant == tenant,
+        record_table.c.id == sa.any_(sa.literal(list(record_ids), sa.ARRAY(sa.Text))),
+    )
+    return [_placed_of(row) for row in connection.execute(chosen)]
+
+
+def search(
+    connection: sa.Connection,
+    tenant: UUID,
+    *,
+    actor: str | None = None,
+    object: str | None = None,
+    act: str | None = None,
+    project: str | None = None,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    after: str | None = None,
+    limit: int = PAGE_DEFAULT,
+) -> Page:
+    """Return a tenant's records, newest first, page by page (R5.1 to R5.4).
+
+    Args:
+        connection: A scope of the tenant.
+        tenant: Whose records.
+        actor: Only acts of this principal.
+        object: Only acts on this object.
+        act: Only this act.
+        project: Only acts of this project.
+        since: From this instant on.
+        until: Before this instant.
+        after: `Page.next` of the page before: a record id. One that does not exist gives an empty page.
+        limit: Records a page, at most `PAGE_MAX`.
+    """
+    columns = record_table.c
+    limit = max(1, min(limit, PAGE_MAX))
+    query = _placed().where(columns.tenant == tenant)
+    for column, value in (
+        (columns.actor, actor),
+        (columns.object, object),
+        (columns.act, act),
+        (columns.project, project),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if since is not None:
+        query = query.where(columns.time >= since)
+    if until is not None:
+        query = query.where(columns.time < until)
+    if after is not None:
+        last = record_table.alias("last")
+        place = (
+            sa.select(last.c.time, last.c.seq)
+            .where(last.c.tenant == tenant, last.c.id == after)
+            .scalar_subquery()
+        )
+        query = query.where(sa.tuple_(columns.time, columns.seq) < place)
+    rows = connection.execute(query.order_by(columns.time.desc(), columns.seq.desc()).limit(limit + 1)).all()
+    items = tuple(_placed_of(row) for row in rows[:limit])
+    return Page(items, items[-1].record_id if len(rows) > limit else None)
+
+
+def records_after(
+    connection: sa.Connection, tenant: UUID, seq: int, limit: int
+) -> list[sa.Row[Any]]:  # Any: all columns
+    """Return a tenant's records with the entries they name, by sequence number, for checking."""
+    chosen = sa.select(
+        record_table,
+        entry_table.c.entry,
+        entry_table.c.index.label("place"),
+        entry_table.c.record_id.label("names"),
+    ).join_from(record_table, entry_table, record_table.c.seq == entry_table.c.seq, isouter=True)
+    here = chosen.where(record_table.c.tenant == tenant, record_table.c.seq > seq)
+    return list(connection.execute(here.order_by(record_table.c.seq).limit(limit)))
+
+
+def _placed() -> sa.Select[Any]:  # Any: the columns of `Placed`
+    index = entry_table.c.index.label("place")  # a row's own `index` is a method
+    return sa.select(record_table.c.id, record_table.c.record, record_table.c.seq, index).join_from(
+        record_table, entry_table, record_table.c.seq == entry_table.c.seq
+    )
+
+
+def _placed_of(row: sa.Row[Any]) -> Placed:  # Any: the columns of `Placed`
+    return Placed(row.id, bytes(row.record), row.place, row.seq)

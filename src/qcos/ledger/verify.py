@@ -1,0 +1,138 @@
+"""Offline verification (R4.2): a proof and the log's verifier keys; no database, no network, no clock.
+
+What is demanded of a checkpoint: for *every algorithm* among the trusted keys named as the log's origin, one
+valid signature. So a checkpoint from which the post-quantum signatures were stripped fails, and a trust root
+that lists retired keys beside new ones still works. Witnesses' signatures, when their keys are given, must
+hold; how many are needed is a policy of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qcos.base.errors import Integrity
+from qcos.ledger.checkpoint import Checkpoint, decode, parse_body
+from qcos.ledger.note import Signed, Vkey, parse, parse_vkey, verify
+from qcos.ledger.proof import LedgerProof, read_proof
+from qcos.ledger.record import check_members, entry_of, read_record
+from qcos.ledger.tree import HASH_BYTES, MAX_PROOF, leaf_hash, verify_inclusion
+from qcos.ledger.tree import verify_consistency as verify_tree_consistency
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A proof that holds.
+
+    Attributes:
+        record: The record.
+        index: Where its entry stands in the log.
+        checkpoint: The tree head that covers it.
+        signatures: The signatures that hold, those of witnesses too.
+    """
+
+    record: dict[str, Any]  # Any: JSON
+    index: int
+    checkpoint: Checkpoint
+    signatures: tuple[Signed, ...]
+
+
+def verify_proof(
+    proof: Mapping[str, Any] | LedgerProof,  # Any: JSON from anybody
+    vkeys: Sequence[str],
+    expected: Mapping[str, Any] | None = None,  # Any: JSON
+) -> Verified:
+    """Check that a record stands in the log.
+
+    Args:
+        proof: The JSON of `LedgerProof.as_dict`, from anybody.
+        vkeys: The trust root: verifier keys of the log (and of witnesses).
+        expected: Members the record must have; objects are compared member by member, so ``{"details":
+            {"statement": "sha256:..."}}`` checks one detail.
+
+    Raises:
+        Integrity: With the exact reason; see the ``ledger.*`` codes in docs/reference/ledger.md.
+        Invalid: ``ledger.vkey`` when the trust root itself is malformed.
+    """
+    read = proof if isinstance(proof, LedgerProof) else read_proof(proof)
+    checkpoint, signatures = verify_checkpoint(read.checkpoint, vkeys)
+    if read.size != checkpoint.size:
+        raise Integrity(
+            "ledger.proof",
+            "the proof and its checkpoint are of different sizes",
+            expected=str(checkpoint.size),
+            got=str(read.size),
+        )
+    leaf = leaf_hash(entry_of(read.record))
+    verify_inclusion(leaf, read.index, checkpoint.size, read.hashes, checkpoint.root)
+    record = read_record(read.record)
+    check_members(record, expected or {})
+    return Verified(record, read.index, checkpoint, signatures)
+
+
+def verify_checkpoint(note: str | bytes, vkeys: Sequence[str]) -> tuple[Checkpoint, tuple[Signed, ...]]:
+    """Check a signed checkpoint.
+
+    Raises:
+        Integrity: ``ledger.note``, ``ledger.checkpoint``, ``ledger.origin``, ``ledger.signature``,
+            ``ledger.unsigned``.
+        Invalid: ``ledger.vkey`` when the trust root itself is malformed.
+    """
+    trusted = [parse_vkey(vkey) for vkey in vkeys]
+    text, _ = parse(note)
+    checkpoint = parse_body(text)
+    log = [vkey for vkey in trusted if vkey.name == checkpoint.origin]
+    if not log:
+        raise Integrity(
+            "ledger.origin",
+            "the checkpoint is of a log that is not trusted",
+            expected=", ".join(dict.fromkeys(vkey.name for vkey in trusted))[:300] or "a trusted key",
+            got=checkpoint.origin,
+        )
+    _, signatures = verify(note, trusted)
+    _demand_every_algorithm(log, signatures)
+    return checkpoint, signatures
+
+
+def verify_consistency(
+    old_note: str | bytes, new_note: str | bytes, hashes: Sequence[str], vkeys: Sequence[str]
+) -> tuple[Checkpoint, Checkpoint]:
+    """Check that the newer of two signed checkpoints continues the older: nothing was changed or removed.
+
+    Args:
+        old_note: The checkpoint the caller kept.
+        new_note: The checkpoint of today.
+        hashes: The consistency proof, base64.
+        vkeys: The trust root.
+
+    Raises:
+        Integrity: With the exact reason.
+        Invalid: ``ledger.vkey`` when the trust root itself is malformed.
+    """
+    old, _ = verify_checkpoint(old_note, vkeys)
+    new, _ = verify_checkpoint(new_note, vkeys)
+    if old.origin != new.origin:
+        raise Integrity(
+            "ledger.origin", "the two checkpoints are of different logs", expected=old.origin, got=new.origin
+        )
+    if len(hashes) > MAX_PROOF or not all(isinstance(item, str) for item in hashes):
+        raise Integrity(
+            "ledger.consistency", "the proof is no list of base64 hashes", expected=f"at most {MAX_PROOF}"
+        )
+    read = [decode(item, HASH_BYTES, "ledger.consistency") for item in hashes]
+    verify_tree_consistency(old.size, new.size, read, old.root, new.root)
+    return old, new
+
+
+def _demand_every_algorithm(log: Sequence[Vkey], signatures: Sequence[Signed]) -> None:
+    signed = {held.vkey.kind for held in signatures if held.vkey in log}
+    missing = sorted({vkey.algorithm for vkey in log if vkey.kind not in signed})
+    if missing:
+        raise Integrity(
+            "ledger.unsigned",
+            "the checkpoint lacks signatures of the log",
+            subject=log[0].name,
+            expected=f"a signature by {', '.join(missing)}",
+            got=f"signatures by {', '.join(sorted(held.vkey.algorithm for held in signatures))}",
+        )
