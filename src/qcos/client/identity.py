@@ -43,13 +43,13 @@ class Identity:
         return self._json("POST", f"principals/{quoted(principal)}/roles", body)
 
     def revoke_role(self, principal: str, role: str, *, project: str | None = None) -> None:
-        """Revoke a role."""
-        path = f"principals/{quoted(principal)}/roles/{quoted(role)}"
-        self._transport.call("DELETE", path, params={"project": project})
+        """Revoke exactly this grant; raises `NotFound` when it is not held."""
+        params = {"role": role, "project": project}
+        self._transport.call("DELETE", f"principals/{quoted(principal)}/roles", params=params)
 
-    def tokens(self) -> Json:
-        """Return the tokens of the tenant, without their secrets."""
-        return self._json("GET", "tokens")
+    def tokens(self, principal: str | None = None) -> Json:
+        """Return the tokens of a principal, the caller's own unless told otherwise, without their secrets."""
+        return cast(Json, self._transport.call("GET", "tokens", params={"principal": principal}).json())
 
     def create_token(self, principal: str, *, days: int) -> Json:
         """Create a token (R11.8); member ``token`` of the answer is its text, told this once."""

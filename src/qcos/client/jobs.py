@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from qcos.base.errors import Unavailable
-from qcos.base.limits import CLIENT_BACKOFF_MAX_S
+from qcos.base.errors import Integrity, Unavailable
 from qcos.client.events import Decoder, Event
 from qcos.client.model import FINAL_STATES, Decision, Job, Json, Page, Step
 from qcos.client.transport import Transport, quoted
 
 _SILENCE_S = 30.0  # seconds without a byte after which a stream of steps is opened anew
+_REOPENINGS = 8  # times in a row that a stream cannot be opened before the caller is told; about 8 s
 
 
 class Jobs:
@@ -81,8 +81,16 @@ class Jobs:
                 return
 
     def result(self, job_id: str) -> Json:
-        """Return the counts of a collected job; raises `Conflict` before that."""
+        """Return the counts of a collected job; raises `NotFound` before that."""
         return cast(Json, self._get(f"jobs/{quoted(job_id)}/result"))
+
+    def result_document(self, job_id: str) -> bytes:
+        """Return the exact bytes of the result: their SHA-256 is the evidence's ``output_hash``."""
+        return self._transport.call("GET", f"jobs/{quoted(job_id)}/result").body
+
+    def spec_document(self, job_id: str) -> bytes:
+        """Return the exact bytes of the Job Spec: their SHA-256 is the evidence's ``input_hash``."""
+        return self._transport.call("GET", f"jobs/{quoted(job_id)}/spec").body
 
     def decision(self, job_id: str) -> Decision:
         """Return what policy decided about a job, with its reasons (R3.6)."""
@@ -104,40 +112,42 @@ class Jobs:
         params = {"wait": f"{wait_s:g}"} if wait_s > 0 else None
         return self._transport.call("GET", path, params=params, timeout_s=wait_s + 30.0).body
 
-    def steps(self, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Step]:
-        """Return the steps of a job as they happen, each once and in order; ends with the job.
+    def steps(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[Step]:
+        """Return the steps of a job as they happen, each once; ends with the job.
 
-        A stream that breaks is opened again behind the last step seen.
+        A stream that breaks is opened again behind the last event; steps that come again are left out.
 
         Args:
             job_id: The job.
-            after: Number of the last step already known.
             timeout_s: Seconds for the whole of it; None waits as long as it takes.
 
         Raises:
-            Unavailable: ``client.wait`` when the time is up, or the server stays away.
+            Unavailable: ``client.wait`` when the time is up; ``client.no_answer`` or ``client.unreachable``
+                when the server stays away.
         """
         deadline = None if timeout_s is None else self._clock() + timeout_s
-        failures = 0
-        while True:
-            before = after
+        seen: set[tuple[int, str]] = set()
+        last_id = ""
+        barren = away = 0  # openings in a row that brought no step, that did not succeed
+        while away <= _REOPENINGS:
+            barren, away = barren + 1, away + 1
             try:
-                for event in self._events(job_id, after, self._left_s(job_id, deadline)):
+                for event in self._events(job_id, last_id, self._left_s(job_id, deadline)):
+                    self._left_s(job_id, deadline)
+                    away = 0
+                    if event is None:
+                        continue
+                    last_id = event.id
                     if event.event == "end":
                         return
-                    if event.event == "step" and (step := _step(event))["n"] > after:
-                        after = step["n"]
+                    if event.event == "step" and (mark := _mark(step := _step(event))) not in seen:
+                        seen.add(mark)
+                        barren = 0
                         yield step
-                    self._left_s(job_id, deadline)
-                lost = Unavailable("client.no_answer", "the stream of steps ended early", subject=job_id)
             except Unavailable as error:
-                if error.code == "client.wait":
+                if error.code == "client.wait" or away > _REOPENINGS:
                     raise
-                lost = error
-            failures = 1 if after > before else failures + 1
-            if failures > 8:
-                raise lost
-            self._sleep(min(CLIENT_BACKOFF_MAX_S, 0.05 * 2.0**failures, self._left_s(job_id, deadline)))
+            self._sleep(min(0.05 * 2.0 ** min(barren, 5), self._left_s(job_id, deadline)))
 
     def wait_for(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Return a job once it is denied, completed, failed or cancelled.
@@ -154,13 +164,15 @@ class Jobs:
             pause_s = min(1.0, pause_s * 2)
         return job
 
-    def _events(self, job_id: str, after: int, left_s: float) -> Iterator[Event]:
+    def _events(self, job_id: str, last_id: str, left_s: float) -> Iterator[Event | None]:
+        """Return None once the stream is open, then its events."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        if after:
-            headers["Last-Event-ID"] = str(after)
+        if last_id:
+            headers["Last-Event-ID"] = last_id
         decoder = Decoder()
         path = f"jobs/{quoted(job_id)}/events"
         with self._transport.stream(path, headers=headers, timeout_s=min(_SILENCE_S, left_s)) as chunks:
+            yield None
             for chunk in chunks:
                 yield from decoder.feed(chunk)
 
@@ -184,7 +196,11 @@ class Jobs:
 def _step(event: Event) -> Step:
     try:
         step = json.loads(event.data)
-        number = step["n"]
+        _mark(step)
     except (ValueError, TypeError, KeyError):
-        raise Unavailable("client.not_json", "a step is not readable", got=event.data[:100]) from None
-    return cast(Step, step | {"n": int(number)})
+        raise Integrity("client.step", "a step is not readable", got=event.data[:100]) from None
+    return cast(Step, step)
+
+
+def _mark(step: Step) -> tuple[int, str]:
+    return int(step["n"]), str(step["at"])

@@ -37,7 +37,7 @@ class Ledger:
         after: str | None = None,
         limit: int | None = None,
     ) -> Page[Json]:
-        """Return one page of the tenant's records, in the order of the ledger."""
+        """Return one page of the tenant's records, newest first."""
         params = {
             "actor": actor,
             "object": object,
@@ -61,18 +61,12 @@ class Ledger:
             if after is None:
                 return
 
-    def record(self, record_id: str) -> Json:
-        """Return one record; raises `NotFound`."""
-        return cast(Json, self._transport.call("GET", f"ledger/records/{quoted(record_id)}").json())
-
     def proof(self, record_id: str) -> Json:
-        """Return the inclusion proof of a record; raises `Conflict` or `NotFound` until a checkpoint covers
-        it.
-        """
+        """Return the inclusion proof of a record; raises `Unavailable` until a checkpoint covers it."""
         return cast(Json, self._transport.call("GET", f"ledger/proofs/{quoted(record_id)}").json())
 
-    def consistency(self, old: int, new: int | None = None) -> Json:
-        """Return the proof that the tree of size `new` (the latest) continues that of size `old`."""
+    def consistency(self, old: int, new: int) -> Json:
+        """Return the proof that the tree of size `new` continues that of size `old`."""
         return cast(
             Json, self._transport.call("GET", "ledger/consistency", params={"old": old, "new": new}).json()
         )

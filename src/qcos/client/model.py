@@ -44,7 +44,7 @@ class Price(TypedDict):
 
 
 class Step(TypedDict):
-    """One step of a job's life; ``n`` counts from 1."""
+    """One step of a job's life; ``n`` is its number in Workflow A (white paper 4.1)."""
 
     n: int
     step: str

@@ -38,9 +38,12 @@ class Policies:
         body: Json = {"files": dict(files)} | ({"note": note} if note else {})
         return cast(Json, self._transport.call("POST", "policies", json=body).json())
 
-    def activate(self, version: str) -> Json:
-        """Let a bundle decide from now on: a governed act."""
-        return cast(Json, self._transport.call("POST", f"policies/{quoted(version)}/activate").json())
+    def activate(self, version: str, *, note: str = "") -> Json:
+        """Let a bundle decide from now on: a governed act, its reason kept in the ledger."""
+        return cast(
+            Json,
+            self._transport.call("POST", f"policies/{quoted(version)}/activate", json={"note": note}).json(),
+        )
 
     def decision(self, decision_id: str) -> Decision:
         """Return a decision with its reasons and inputs (R3.6); raises `NotFound`."""

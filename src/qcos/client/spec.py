@@ -13,7 +13,8 @@ from qcos.base.errors import Invalid, Limit
 from qcos.base.limits import MAX_CIRCUITS, MAX_REQUEST_BYTES, MAX_SOURCE_BYTES
 from qcos.client.model import Json
 
-_VERSION = re.compile(rb"(?:\s|//[^\n]*\n|/\*.{0,20000}?\*/){0,1000}OPENQASM\s+([23])", re.DOTALL)
+_SPACE = re.compile(rb"\s*")
+_VERSION = re.compile(rb"OPENQASM\s+2\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +158,25 @@ def _circuit(source: bytes) -> Json:
             expected=f"at most {MAX_SOURCE_BYTES} bytes",
             hint="split the job",
         )
-    found = _VERSION.match(source)
+    start = _after_comments(source)
     return {
-        "format": "QASM2" if found and found[1] == b"2" else "QASM3",
+        "format": "QASM2" if _VERSION.match(source, start) else "QASM3",
         "source": base64.b64encode(source).decode("ascii"),
     }
+
+
+def _after_comments(source: bytes) -> int:
+    at = 0
+    while True:
+        space = _SPACE.match(source, at)
+        at = space.end() if space else at
+        end = {b"//": b"\n", b"/*": b"*/"}.get(source[at : at + 2])
+        if end is None:
+            return at
+        found = source.find(end, at + 2)
+        if found < 0:
+            return len(source)
+        at = found + len(end)
 
 
 def _read(path: Path) -> bytes:
@@ -188,7 +203,6 @@ def _merged(old: object, new: Json) -> Json:
     """Set the members of `new` that are not None; something that is no object is left for the server to
     refuse.
     """
-    given = {name: value for name, value in new.items() if value is not None}
-    if isinstance(old, dict):
-        return old | given
-    return given if old is None or given else old  # type: ignore[return-value]
+    if old is not None and not isinstance(old, dict):
+        return old  # type: ignore[return-value]  # whatever was written there, the server says what is wrong with it
+    return (old or {}) | {name: value for name, value in new.items() if value is not None}

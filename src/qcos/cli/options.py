@@ -1,0 +1,78 @@
+"""Options and openings that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcos.base.canonical import loads_strict
+from qcos.base.errors import Invalid, Limit, Unavailable
+from qcos.base.limits import MAX_REQUEST_BYTES
+from qcos.client.model import Json
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one value a line, to standard output.")]
+Trust = Annotated[
+    Path,
+    typer.Option(
+        "--trust",
+        help="The trust document, kept since it was fetched with `qcos trust`.",
+        envvar="QCOS_TRUST",
+    ),
+]
+Project = Annotated[str | None, typer.Option("--project", "-p", help="Project.")]
+Since = Annotated[str | None, typer.Option(help="From this instant on (RFC 3339).")]
+Until = Annotated[str | None, typer.Option(help="Before this instant (RFC 3339).")]
+After = Annotated[str | None, typer.Option(help="Cursor: `next` of the page before.")]
+Number = Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Rows of the page.")]
+
+
+def read_bytes(file: Path, *, at_most: int = MAX_REQUEST_BYTES) -> bytes:
+    """Read a small file whole.
+
+    Raises:
+        Invalid: ``cli.file`` when it cannot be read.
+        Limit: ``cli.file_size``.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(at_most + 1)
+    except OSError as error:
+        raise Invalid("cli.file", f"cannot read the file: {error.strerror}", subject=str(file)) from None
+    if len(data) > at_most:
+        raise Limit(
+            "cli.file_size", "the file is too large", subject=str(file), expected=f"at most {at_most} bytes"
+        )
+    return data
+
+
+def read_object(file: Path, *, at_most: int = MAX_REQUEST_BYTES) -> Json:
+    """Read a JSON object from a file; raises as `read_bytes`, and `Invalid` ``json.*``."""
+    value = loads_strict(read_bytes(file, at_most=at_most), subject=str(file))
+    if not isinstance(value, dict):
+        raise Invalid("cli.file", "not a JSON object", subject=str(file), got=type(value).__name__)
+    return value
+
+
+def write_file(file: Path, data: bytes) -> None:
+    """Write a file whole; raises `Invalid` ``cli.file``."""
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise Invalid("cli.file", f"cannot write the file: {error.strerror}", subject=str(file)) from None
+
+
+@contextmanager
+def server_extra(what: str) -> Iterator[None]:
+    """Turn a missing optional package into an error that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "cli.extra",
+            f"{what} needs a package that is not installed: {error.name}",
+            hint="pip install 'qcos[server]'",
+        ) from error
