@@ -41,7 +41,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterat
 def database(postgres: embedded.EmbeddedServer) -> Iterator[Database]:
     """A database of its own for one test: a copy of the migrated template."""
     name = f"test_{secrets.token_hex(6)}"
-    admin = sa.create_engine(postgres.admin_url.replace("/postgres", "/template1"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    admin = sa.create_engine(_named(postgres.admin_url, "template1"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"create database {name} template postgres")
     try:

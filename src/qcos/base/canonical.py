@@ -17,8 +17,15 @@ from qcos.base.limits import MAX_JSON_DEPTH
 
 
 def canonical(value: Any) -> bytes:  # Any: any JSON value
-    """Return the RFC 8785 bytes of a JSON value."""
-    return rfc8785.dumps(value)
+    """Return the RFC 8785 bytes of a JSON value.
+
+    Raises:
+        Invalid: ``json.number`` for a number it cannot carry: not finite, or an integer outside ±(2^53-1).
+    """
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as error:
+        raise Invalid("json.number", f"cannot be made canonical: {error}", expected="finite numbers, integers within ±(2^53-1)") from None
 
 
 def digest(data: bytes) -> str:

@@ -1,0 +1,50 @@
+# One file of entry points; `make help` lists them.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test check bench docs clean locks
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/installed: requirements/dev.txt requirements/oracle.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed (PYTHON=...)"; exit 1; }
+	@echo "Installing hash-locked dependencies into $(VENV) (once, a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --require-hashes -r requirements/oracle.txt \
+		|| echo "note: the policy oracle cannot be installed here; its tests will say that they are skipped"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(VENV)/installed ## Make .venv with hash-locked dependencies
+
+demo: install ## The story: two governed jobs, evidence, proof, refusals
+	@$(BIN)/python -m qcos.demo
+
+serve: install ## Run QCOS on ./.data until stopped
+	@$(BIN)/qcos up --data .data
+
+test: install ## All tests, real components, on two cores
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: install ## Format, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: install ## Measure, against the floor and the peer in the same run; writes build/bench.json
+	@$(BIN)/python benchmarks/bench.py
+
+docs: install ## Check that the docs' links and examples hold
+	@$(BIN)/python -m pytest -q tests/docs
+
+locks: ## Compile the lock files anew (needs uv)
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/dev.in -o requirements/dev.txt
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/server.in -o requirements/server.txt
+
+clean: ## Remove what was made here (not data)
+	rm -rf $(VENV) build .mypy_cache .ruff_cache

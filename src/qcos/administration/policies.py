@@ -1,0 +1,53 @@
+"""Policy bundles: uploaded, tested, activated; each a governed act (R3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qcos.administration.act import Act
+from qcos.base.errors import Invalid
+from qcos.policy import store
+from qcos.policy.bundle import from_files
+from qcos.policy.check import run_tests
+from qcos.policy.model import PolicyBundle, TestReport
+
+
+def check(files: Mapping[str, str]) -> tuple[PolicyBundle, TestReport]:
+    """Read a bundle and run its tests; touches no database.
+
+    Raises:
+        Invalid: ``policy.*`` with file and line.
+    """
+    bundle = from_files(files)
+    return bundle, run_tests(bundle)
+
+
+def upload(act: Act, bundle: PolicyBundle, report: TestReport, note: str) -> bool:
+    """Keep a checked bundle; False when this version is kept already.
+
+    Raises:
+        Invalid: ``policy.tests_failed``: a bundle without green tests is not kept.
+    """
+    act.permit("policy.upload", bundle.version)
+    if not report.ok:
+        failed = [f"{r.name}: {r.message}" for r in report.results if not r.passed]
+        raise Invalid(
+            "policy.tests_failed",
+            "the bundle's own tests do not pass" if failed else "the bundle has no tests",
+            subject=bundle.version,
+            expected="at least one test, all green",
+            got="; ".join(failed)[:1000],
+            hint="run `qcos policy test DIRECTORY`",
+        )
+    added = store.add_bundle(act.connection, act.tenant, bundle, note=note, uploaded_by=act.principal.id, tests=report.as_dict())
+    if added:
+        act.record("policy.uploaded", bundle.version, reason=note, files=len(bundle.files), tests=report.passed)
+    return added
+
+
+def activate(act: Act, version: str, note: str) -> None:
+    """Make a kept bundle the one that decides, from the next decision on."""
+    act.permit("policy.activate", version)
+    before = store.active_version(act.connection, act.tenant)
+    store.activate(act.connection, act.tenant, version, actor=act.principal.id)
+    act.record("policy.activated", version, reason=note, before=before)

@@ -1,0 +1,101 @@
+"""The audit ledger: checkpoint, tiles, records, proofs (R5.*). Checkpoint and tiles are public: they hold only hashes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from qcos.administration.act import Act
+from qcos.api.answers import answer, decode_cursor, instant, limit_of, page
+from qcos.api.caller import act, app_of
+from qcos.base.errors import NotFound, Unavailable
+from qcos.db.engine import scope
+from qcos.ledger import prove, store
+
+router = APIRouter(tags=["ledger"])
+
+
+@router.get("/ledger/checkpoint", summary="The newest signed checkpoint")
+async def checkpoint(request: Request) -> Response:
+    """Return the C2SP signed note."""
+    path = app_of(request).settings.ledger / "checkpoint"
+    if not path.exists():
+        raise Unavailable("ledger.empty", "no checkpoint is published yet", hint="try again in a second", retry_after_s=1.0)
+    return Response(await run_in_threadpool(path.read_bytes), media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/ledger/tile/{path:path}", summary="A tile or entry bundle (C2SP tlog-tiles)")
+async def tile(request: Request, path: str) -> Response:
+    """Return a static tile; it never changes."""
+    root = (app_of(request).settings.ledger / "tile").resolve()
+    file = (root / path).resolve()
+    if not file.is_relative_to(root) or not file.is_file():
+        raise NotFound("ledger.tile", "there is no such tile", subject=path[:200])
+    return FileResponse(file, media_type="application/octet-stream", headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+
+@router.get("/ledger/consistency", summary="Proof that one checkpoint continues another")
+async def consistency(request: Request, old: int = Query(ge=0), new: int = Query(ge=0)) -> Response:
+    """Return an RFC 6962 consistency proof between two published sizes."""
+    api = app_of(request)
+
+    def run() -> list[bytes]:
+        with scope(api.engine, None) as connection:
+            return prove.consistency(connection, api.settings.ledger, old, new)
+
+    return answer({"old": old, "new": new, "hashes": [base64.b64encode(h).decode() for h in await run_in_threadpool(run)]})
+
+
+@router.get("/ledger/records", summary="Search the ledger's records")
+async def records(
+    request: Request,
+    actor: str | None = None,
+    object: str | None = None,  # noqa: A002 - the query parameter's name
+    act_: str | None = Query(default=None, alias="act"),
+    since: str | None = None,
+    until: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+) -> Response:
+    """List records of the tenant's acts, newest first."""
+    size = limit_of(limit)
+    cursor = decode_cursor(after, 1)
+    start, end = instant(since, "since"), instant(until, "until")
+
+    def run(caller: Act) -> dict[str, Any]:
+        caller.permit("ledger.read")
+        rows = store.search(
+            caller.connection,
+            caller.tenant,
+            actor=actor,
+            object=object,
+            act=act_,
+            since=start,
+            until=end,
+            after=cursor[0] if cursor else None,
+            limit=size + 1,
+        )
+        return page(rows, size, lambda row: json.loads(row.record), lambda row: (row.cursor,))
+
+    return answer(await act(request, run))
+
+
+@router.get("/ledger/proofs/{record_id}", summary="A record with its inclusion proof")
+async def proof(request: Request, record_id: str) -> Response:
+    """Return the offline proof that a record is in the ledger; 503 until a checkpoint covers it (at most about a second)."""
+    directory = app_of(request).settings.ledger
+
+    def run(caller: Act) -> dict[str, Any] | None:
+        caller.permit("ledger.read")
+        found = prove.proof_of(caller.connection, caller.tenant, directory, record_id)
+        return found.as_dict() if found else None
+
+    found = await act(request, run)
+    if found is None:
+        raise Unavailable("ledger.pending", "no checkpoint covers the record yet", subject=record_id, hint="try again in a second", retry_after_s=1.0)
+    return answer(found)

@@ -1,0 +1,81 @@
+"""Wiring, once, top to bottom: what each process of the server works with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from qcos.backends.catalogue import Catalogue
+from qcos.circuits.facts import CircuitReader
+from qcos.db.engine import make_engine
+from qcos.drivers.contract import Driver
+from qcos.drivers.registry import load
+from qcos.evidence.bundle import Sealer
+from qcos.jobs.admit import Admission
+from qcos.jobs.execute import Execution
+from qcos.keys.file import FileKeyring
+from qcos.keys.model import Keyring
+from qcos.ledger.sequence import Sequencer
+from qcos.ledger.sign import LedgerSigners
+from qcos.metering.price import PriceBook, shipped_book
+from qcos.policy import store as policies
+from qcos.policy.evaluate import PolicyEngine
+from qcos.settings import Settings
+from qcos.timestamp.authority import LocalAuthority
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the API process works with."""
+
+    settings: Settings
+    engine: sa.Engine
+    keyring: Keyring
+    admission: Admission
+
+    def close(self) -> None:
+        """End child processes and connections."""
+        self.admission.policy.close()
+        self.admission.circuits.close()
+        self.engine.dispose()
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """Open the installation's keys, making them on the first start."""
+    passphrase = settings.key_passphrase.get_secret_value()
+    return FileKeyring(settings.keys, passphrase=passphrase.encode() if passphrase else None).open_or_create()
+
+
+def make_api(settings: Settings) -> Api:
+    """Wire the API process."""
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=settings.pool_size, application="qcos-api")
+    book: PriceBook = shipped_book()
+    admission = Admission(
+        engine=engine,
+        circuits=CircuitReader(settings.circuit_processes),
+        policy=PolicyEngine(settings.policy_processes, settings.policy_deadline_s),
+        bundles=policies.ActiveBundles(),
+        catalogue=Catalogue(engine),
+        book=book,
+    )
+    return Api(settings, engine, open_keyring(settings), admission)
+
+
+def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> tuple[Execution, list[Driver]]:
+    """Wire a worker process for some drivers."""
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=8, application=worker)
+    keyring = open_keyring(settings)
+    loaded = [load(name) for name in drivers]
+    authority = LocalAuthority(keyring.tsa_key, keyring.tsa_chain)
+    execution = Execution(engine, {d.name: d for d in loaded}, Sealer(keyring.evidence, authority), worker)
+    return execution, loaded
+
+
+def make_sequencer(settings: Settings) -> Sequencer:
+    """Wire the ledger's sequencer."""
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-sequencer")
+    ed25519, mldsa44, mldsa65 = open_keyring(settings).ledger
+    signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
+    return Sequencer(engine, settings.ledger, signers, settings.origin)

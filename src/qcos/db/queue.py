@@ -1,0 +1,149 @@
+"""The one module that knows the task queue (pgqueuer, schema ``queue``, on the same PostgreSQL).
+
+A task is enqueued in the scope of the act that needs it: it exists exactly when the act does. Delivery is at least once, so a task's
+handler checks by compare-and-set what is left to do. Losing the queue's tables loses no job: `qcos.jobs.recover` enqueues again
+whatever a job row says is unfinished. Tables hold tenant and job ids only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import sqlalchemy as sa
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.adapters.persistence.qb import (
+    DBSettings,
+    QueryBuilderEnvironment,
+    QueryQueueBuilder,
+    QuerySchedulerBuilder,
+)
+from pgqueuer.adapters.persistence.queries import Queries, SyncQueries
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.models import Job as QueuedTask
+from psycopg import Connection, RawCursor
+from psycopg.rows import dict_row
+
+from qcos.base.limits import DEQUEUE_TIMEOUT_S, HEARTBEAT_TIMEOUT_S
+
+SETTINGS = DBSettings(db_schema="queue")
+_BUILDER = QueryQueueBuilder(SETTINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job that wants a worker: the queue's payload."""
+
+    tenant: UUID
+    job: str
+
+    @property
+    def key(self) -> str:
+        """Return the key under which a live task of this job exists at most once."""
+        return f"{self.tenant}/{self.job}"
+
+    def payload(self) -> bytes:
+        """Return the bytes kept in the queue."""
+        return json.dumps([str(self.tenant), self.job]).encode()
+
+    @classmethod
+    def read(cls, payload: bytes) -> Task:
+        """Read `payload` back."""
+        tenant, job = json.loads(payload)
+        return cls(UUID(tenant), job)
+
+
+class _ScopeDriver:
+    """Lets pgqueuer write inside a scope of ours; its own driver insists on autocommit."""
+
+    def __init__(self, connection: Connection[Any]) -> None:  # Any: rows of any shape
+        self._connection = connection
+
+    def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        cursor = RawCursor(self._connection, row_factory=dict_row)
+        cursor.execute(query.encode(), args or None)
+        return cursor.fetchall()
+
+
+def enqueue(connection: sa.Connection, entrypoint: str, tasks: Sequence[Task]) -> None:
+    """Enqueue tasks in the caller's scope, in one statement; one that is already waiting or running is skipped."""
+    driver = _ScopeDriver(connection.connection.driver_connection)  # type: ignore[arg-type] # psycopg's, by make_engine
+    SyncQueries(driver, qbq=_BUILDER).enqueue(  # type: ignore[arg-type] # the part of the protocol that enqueue uses
+        [entrypoint] * len(tasks),
+        [task.payload() for task in tasks],
+        [0] * len(tasks),
+        dedupe_key=[task.key for task in tasks],
+        on_conflict="skip",
+    )
+
+
+def live_keys(connection: sa.Connection) -> set[str]:
+    """Return the keys of all tasks that wait or run."""
+    rows = connection.exec_driver_sql(
+        "select dedupe_key from queue.pgqueuer where status in ('queued', 'picked') and dedupe_key is not null"
+    )
+    return {row[0] for row in rows}
+
+
+def depths(connection: sa.Connection) -> dict[str, int]:
+    """Return how many tasks wait, by entrypoint."""
+    rows = connection.exec_driver_sql("select entrypoint, count(*) from queue.pgqueuer where status = 'queued' group by 1")
+    return {row[0]: row[1] for row in rows}
+
+
+def forget_log(connection: sa.Connection, older_than: timedelta) -> int:
+    """Delete the queue's own log rows, which repeat what job rows say; returns how many."""
+    return connection.exec_driver_sql("delete from queue.pgqueuer_log where created < now() - %s", (older_than,)).rowcount
+
+
+async def consume(
+    url: str,
+    handlers: dict[str, Callable[[Task], Awaitable[None]]],
+    *,
+    concurrency: int,
+    stop: asyncio.Event,
+) -> None:
+    """Run tasks until ``stop`` is set, then finish those in hand.
+
+    Args:
+        url: ``postgresql+psycopg://`` URL; the queue is read over asyncpg (pgqueuer's psycopg driver holds its connection 1 s at a time).
+        handlers: By entrypoint. A handler that raises has its task dropped: it must have written what happened.
+        concurrency: Most tasks in hand.
+        stop: Set by a signal handler.
+    """
+    connection = await asyncpg.connect(url.replace("postgresql+psycopg://", "postgresql://"))
+    try:
+        manager = QueueManager(
+            Queries(
+                AsyncpgDriver(connection),
+                qbe=QueryBuilderEnvironment(SETTINGS),
+                qbq=QueryQueueBuilder(SETTINGS),
+                qbs=QuerySchedulerBuilder(SETTINGS),
+            )
+        )
+        manager.shutdown = stop
+        for entrypoint, handler in handlers.items():
+            manager.entrypoint(entrypoint)(_reading(handler))
+        await manager.run(
+            batch_size=max(1, concurrency // 2),
+            max_concurrent_tasks=concurrency,
+            dequeue_timeout=timedelta(seconds=DEQUEUE_TIMEOUT_S),
+            heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
+            shutdown_on_listener_failure=True,
+            log_aggregation_interval=timedelta(0),
+        )
+    finally:
+        await connection.close()
+
+
+def _reading(handler: Callable[[Task], Awaitable[None]]) -> Callable[[QueuedTask], Awaitable[None]]:
+    async def read_and_handle(queued: QueuedTask) -> None:
+        await handler(Task.read(queued.payload or b""))
+
+    return read_and_handle

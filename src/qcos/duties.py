@@ -1,0 +1,72 @@
+"""The duties process: what must happen without anybody asking. It sequences the ledger, and mends what crashes left behind.
+
+Several at once are harmless: the sequencer works by compare-and-swap, recovery enqueues a task at most once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from qcos.app import make_sequencer
+from qcos.base.errors import Unavailable
+from qcos.base.process import die_with_parent
+from qcos.db.engine import make_engine
+from qcos.jobs.recover import recover
+from qcos.settings import Settings
+from qcos.telemetry import configure, instruments, shutdown
+
+_log = logging.getLogger("qcos.duties")
+_RECOVER_S = 5.0
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM."""
+    configure("qcos-duties")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-duties")
+    threads = [
+        threading.Thread(target=_fatal, args=(stop, lambda: make_sequencer(settings).run(stop)), name="sequencer", daemon=True),
+        threading.Thread(target=_fatal, args=(stop, lambda: _recover(engine, stop)), name="recover", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    for thread in threads:
+        thread.join(10)
+    engine.dispose()
+    shutdown()
+
+
+def _recover(engine: sa.Engine, stop: threading.Event) -> None:
+    while not stop.wait(_RECOVER_S):
+        with contextlib.suppress(Unavailable):
+            report = recover(engine)
+            instruments.set_queue_depths(report.depths)
+            if report.enqueued:
+                _log.warning("unfinished jobs without a task were enqueued again", extra={"jobs": report.enqueued})
+
+
+def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:
+    """Run a duty; when it fails the whole process ends, and its supervisor starts it anew."""
+    try:
+        duty()
+    except BaseException:
+        _log.exception("a duty failed")
+        sys.stderr.flush()
+        os._exit(1)
+    stop.set()
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    run(Settings())

@@ -1,0 +1,165 @@
+"""A job's way through a worker: claimed, submitted, observed, collected, sealed and settled; or ended.
+
+Each stage's writes are grouped over the jobs that are at that stage at the same moment (`qcos.base.batcher`), so that a loaded worker
+commits once for many jobs. Vendors are called in threads; between looks the job costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from qcos.base.batcher import Batcher
+from qcos.base.errors import DriverError, QcosError
+from qcos.base.limits import STAGE_BATCH
+from qcos.db.engine import scope
+from qcos.db.queue import Task
+from qcos.drivers.contract import Driver, Handle, Outcome
+from qcos.evidence.bundle import Sealer
+from qcos.jobs import store
+from qcos.jobs.cancel import end
+from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED
+from qcos.jobs.model import Ended, Job
+from qcos.jobs.observe import Collected, collected, keep, load
+from qcos.jobs.settle import Settler
+from qcos.jobs.submit import Claimed, claim, mark_running, submit
+from qcos.telemetry import instruments, tracing
+
+_log = logging.getLogger("qcos.worker")
+_FIRST_LOOK_S = 0.001
+_SLOWEST_LOOK_S = 1.0
+_CANCEL_LOOK_S = 0.25  # how often a running job's row is asked whether somebody wants it cancelled
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A worker's part of the spine.
+
+    Attributes:
+        drivers: By name; the jobs of other drivers are not this worker's.
+        worker: Name of this worker, for the record.
+    """
+
+    engine: sa.Engine
+    drivers: Mapping[str, Driver]
+    sealer: Sealer
+    worker: str
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False)
+    _claims: Batcher[Task, Claimed | None] = field(init=False)
+    _running: Batcher[tuple[Job, Handle], bool] = field(init=False)
+    _results: Batcher[Collected, bool] = field(init=False)
+    _endings: Batcher[Ended, bool] = field(init=False)
+    _finished: Batcher[Collected, bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        settler = Settler(engine, self.sealer)
+        made = {
+            "_claims": Batcher(lambda tasks: claim(engine, self.worker, tasks), limit=STAGE_BATCH, name="claim"),
+            "_running": Batcher(lambda pairs: mark_running(engine, pairs), limit=STAGE_BATCH, name="running"),
+            "_results": Batcher(lambda results: keep(engine, results), limit=STAGE_BATCH, name="collect"),
+            "_endings": Batcher(lambda endings: end(engine, endings), limit=STAGE_BATCH, name="end"),
+            "_finished": Batcher(settler.seal_and_settle, limit=STAGE_BATCH, name="settle"),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+    async def handle(self, task: Task) -> None:
+        """Take one task to its job's end. Returning early leaves the job to the worker that has it now.
+
+        Raises:
+            Unavailable: The database is gone; the task stays in the queue for a later worker.
+        """
+        claimed = await asyncio.wrap_future(self._claims.submit(task))
+        if claimed is None:
+            return
+        job = claimed.job
+        with tracing.continued(job.trace, "job.execute", {"qcos.job": job.id, "qcos.backend": job.backend or ""}):
+            began = time.monotonic()
+            try:
+                result = await self._collect(claimed)
+            except asyncio.CancelledError:
+                raise
+            except QcosError as error:
+                await self._end(Ended(job, FAILED, error.as_dict()))
+                return
+            if result is None:
+                return
+            instruments.stage("run", time.monotonic() - began)
+            began = time.monotonic()
+            if await asyncio.wrap_future(self._finished.submit(result)):
+                instruments.stage("seal_and_settle", time.monotonic() - began)
+                instruments.outcome("completed", job.provider or "")
+
+    async def _collect(self, claimed: Claimed) -> Collected | None:
+        """Return the job's result, kept; None when the job is not ours any more or was cancelled."""
+        job = claimed.job
+        if claimed.before == COLLECTED:
+            return await self._in_thread(load, self.engine, job)
+        if job.cancel_requested:
+            await self._end(Ended(job, CANCELLED, {}))
+            return None
+        driver = self.drivers[job.driver or ""]
+        handle = await self._call(driver, "submit", submit, driver, claimed)
+        if not await asyncio.wrap_future(self._running.submit((job, handle))):
+            return None
+        outcome = await self._follow(driver, job, handle)
+        if outcome is None:
+            await self._end(Ended(job, CANCELLED, {}))
+            return None
+        result = collected(job, outcome)
+        return result if await asyncio.wrap_future(self._results.submit(result)) else None
+
+    async def _follow(self, driver: Driver, job: Job, handle: Handle) -> Outcome | None:
+        """Look at the job at the vendor until it ends; None when it was cancelled."""
+        pause, asked = _FIRST_LOOK_S, time.monotonic()
+        while True:
+            seen = await self._call(driver, "observe", driver.observe, handle)
+            if seen.state == "done":
+                return await self._call(driver, "result", driver.result, handle)
+            if seen.state == "cancelled":
+                return None
+            if seen.state == "failed":
+                raise DriverError("driver.job_failed", f"the vendor reports: {seen.message or 'failed'}", subject=handle.remote_id)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _SLOWEST_LOOK_S)
+            if time.monotonic() - asked >= _CANCEL_LOOK_S:
+                asked = time.monotonic()
+                if await self._in_thread(self._cancel_wanted, job):
+                    await self._call(driver, "cancel", driver.cancel, handle)  # the next look says what came of it
+
+    def _cancel_wanted(self, job: Job) -> bool:
+        with scope(self.engine, job.tenant) as connection:
+            return store.cancel_wanted(connection, job.tenant, job.id)
+
+    async def _end(self, ended: Ended) -> None:
+        if await asyncio.wrap_future(self._endings.submit(ended)):
+            instruments.outcome(ended.state, ended.job.provider or "")
+            if ended.state == FAILED:
+                _log.warning("job failed", extra={"job": ended.job.id, "code": ended.error.get("code")})
+
+    async def _call(self, driver: Driver, what: str, function, *args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN202
+        """Call a driver in a thread; what it raises that is no error of ours becomes one."""
+        try:
+            return await self._in_thread(function, *args)
+        except QcosError:
+            raise
+        except Exception as error:
+            _log.exception("driver %s raised in %s", driver.name, what)
+            raise DriverError("driver.raised", f"the driver {driver.name} failed in {what}: {error}"[:500], subject=driver.name) from error
+
+    async def _in_thread(self, function, *args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN202
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+    def close(self) -> None:
+        """Write what is in hand and end the threads."""
+        for batcher in (self._claims, self._running, self._results, self._endings, self._finished):
+            batcher.close()
+        self._threads.shutdown()

@@ -1,0 +1,90 @@
+"""Values of the spine."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from qcos.base.clock import rfc3339
+from qcos.jobs.lifecycle import STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to a job: its name (see `qcos.jobs.lifecycle.STEPS`), when, and particulars for people."""
+
+    step: str
+    at: dt.datetime
+    detail: dict[str, Any]  # Any: JSON
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON kept in the job's row and sent to watchers."""
+        return {"n": STEPS[self.step], "step": self.step, "at": rfc3339(self.at), "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's row.
+
+    Attributes:
+        spec: Canonical bytes of the Job Spec.
+        facts: What was read from each circuit, in order.
+        context: Who asked, as it was at admission (principal, roles, team, delegation, token).
+        price: Reserved amount in micro-units of `currency`.
+        placement: The chosen backend with the reasons, as recorded.
+        attempt: How many workers have taken the job; the fence of compare-and-set.
+        handle: What the driver needs to find the job at the vendor.
+        outcome: What the driver said of the run, without the counts.
+        steps: `Step.as_dict` values in the order they happened.
+        trace: W3C traceparent of the request.
+    """
+
+    tenant: UUID
+    id: str
+    state: str
+    project: str
+    actor: str
+    team: str
+    cost_center: str
+    spec: bytes
+    spec_digest: str
+    facts: list[dict[str, Any]]
+    context: dict[str, Any]
+    shots: int
+    seed: int
+    backend: str | None
+    provider: str | None
+    driver: str | None
+    decision: str
+    placement: dict[str, Any] | None
+    price: int | None
+    currency: str | None
+    price_book: str | None
+    idempotency_key: str | None
+    attempt: int
+    cancel_requested: bool
+    handle: dict[str, Any] | None
+    outcome: dict[str, Any] | None
+    charge: int | None
+    bundle: str | None
+    error: dict[str, Any] | None
+    steps: list[dict[str, Any]]
+    trace: str
+    created: dt.datetime
+    updated: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended before it had a result.
+
+    Attributes:
+        state: ``failed`` or ``cancelled``.
+        error: The error's members (`qcos.base.errors.QcosError.as_dict`); empty when cancelled.
+    """
+
+    job: Job
+    state: str
+    error: dict[str, Any]

@@ -1,0 +1,237 @@
+"""Jobs and their results.
+
+Losing these tables loses what was asked and what came back; evidence bundles and the ledger would still prove that it was done and what
+it cost. Somebody who can write to them can show a wrong state or result, which verification of the bundle uncovers: the bundle commits
+to the digests of spec and result. Nothing here is money: that is `qcos.metering`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from qcos.base.clock import now
+from qcos.base.errors import NotFound
+from qcos.db.engine import metadata
+from qcos.jobs.lifecycle import COLLECTED, QUEUED, SUBMITTING, UNFINISHED
+from qcos.jobs.model import Job, Step
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("tenant", sa.Uuid, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("team", sa.Text, nullable=False),
+    sa.Column("cost_center", sa.Text, nullable=False),
+    sa.Column("spec", sa.LargeBinary, nullable=False),
+    sa.Column("spec_digest", sa.Text, nullable=False),
+    sa.Column("facts", JSONB, nullable=False),
+    sa.Column("context", JSONB, nullable=False),
+    sa.Column("shots", sa.BigInteger, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("backend", sa.Text),
+    sa.Column("provider", sa.Text),
+    sa.Column("driver", sa.Text),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("placement", JSONB),
+    sa.Column("price", sa.BigInteger),
+    sa.Column("currency", sa.Text),
+    sa.Column("price_book", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("handle", JSONB),
+    sa.Column("outcome", JSONB),
+    sa.Column("charge", sa.BigInteger),
+    sa.Column("bundle", sa.Text),
+    sa.Column("error", JSONB),
+    sa.Column("steps", JSONB, nullable=False),
+    sa.Column("trace", sa.Text, nullable=False),
+    sa.Column("created", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("updated", sa.DateTime(timezone=True), nullable=False),
+)
+
+result = sa.Table(
+    "job_result",
+    metadata,
+    sa.Column("tenant", sa.Uuid, primary_key=True),
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("created", sa.DateTime(timezone=True), nullable=False),
+)
+
+_COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
+
+
+def insert_new(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
+    """Insert a job; False when its id or its idempotency key is taken (nothing is changed then)."""
+    statement = insert(job).values(**{f.name: getattr(new, f.name) for f in dataclasses.fields(Job)})
+    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+
+
+def get(connection: sa.Connection, tenant: UUID, job_id: str) -> Job:
+    """Return a job; raises NotFound ``job.unknown``."""
+    row = connection.execute(sa.select(*_COLUMNS).where(job.c.tenant == tenant, job.c.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound("job.unknown", "there is no such job", subject=job_id, hint="list jobs with GET /v1/jobs")
+    return Job(*row)
+
+
+def find_same(connection: sa.Connection, tenant: UUID, actor: str, key: str | None, job_id: str | None) -> Job | None:
+    """Return the job that has this actor's idempotency key, or else this id."""
+    by_key = sa.and_(job.c.actor == actor, job.c.idempotency_key == key) if key is not None else sa.false()
+    statement = sa.select(*_COLUMNS).where(job.c.tenant == tenant, sa.or_(by_key, job.c.id == job_id))
+    rows = connection.execute(statement.order_by(sa.desc(by_key)).limit(1)).all()
+    return Job(*rows[0]) if rows else None
+
+
+def list_page(
+    connection: sa.Connection,
+    tenant: UUID,
+    *,
+    state: str | None,
+    project: str | None,
+    actor: str | None,
+    before: tuple[Any, str] | None,
+    limit: int,
+) -> list[Job]:
+    """Return jobs, newest first, after the cursor ``before`` = (created, id)."""
+    statement = sa.select(*_COLUMNS).where(job.c.tenant == tenant).order_by(job.c.created.desc(), job.c.id.desc()).limit(limit)
+    for column, value in ((job.c.state, state), (job.c.project, project), (job.c.actor, actor)):
+        if value is not None:
+            statement = statement.where(column == value)
+    if before is not None:
+        statement = statement.where(sa.tuple_(job.c.created, job.c.id) < sa.tuple_(*(sa.literal(v) for v in before)))
+    return [Job(*row) for row in connection.execute(statement)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A compare-and-set of one job's row; None leaves a column as it is."""
+
+    job: str
+    attempt: int
+    state: str
+    steps: tuple[Step, ...] = ()
+    handle: dict[str, Any] | None = None
+    outcome: dict[str, Any] | None = None
+    charge: int | None = None
+    bundle: str | None = None
+    error: dict[str, Any] | None = None
+
+
+def claim(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str], step: Step) -> list[tuple[Job, str]]:
+    """Write the intent to submit jobs: state ``submitting`` and the next attempt. Jobs already collected keep their state.
+
+    Returns:
+        The jobs taken, each with the state it had before. Finished jobs are not among them.
+    """
+    old = (
+        sa.select(job.c.id, job.c.state.label("before"))
+        .where(job.c.tenant == tenant, job.c.id.in_(job_ids), job.c.state.in_(UNFINISHED))
+        .order_by(job.c.id)
+        .with_for_update()
+        .cte("old")
+    )
+    statement = (
+        sa.update(job)
+        .where(job.c.tenant == tenant, job.c.id == old.c.id)
+        .values(
+            state=sa.case((old.c.before == COLLECTED, COLLECTED), else_=SUBMITTING),
+            attempt=job.c.attempt + 1,
+            updated=step.at,
+            steps=sa.case((old.c.before == QUEUED, job.c.steps.concat(sa.literal([step.as_dict()], JSONB))), else_=job.c.steps),
+        )
+        .returning(*_COLUMNS, old.c.before)
+    )
+    return [(Job(*row[:-1]), row[-1]) for row in connection.execute(statement)]
+
+
+def advance(connection: sa.Connection, tenant: UUID, changes: Sequence[Change], expected: Sequence[str]) -> set[str]:
+    """Compare-and-set many jobs in one statement.
+
+    Returns:
+        Ids of the jobs that were in one of the ``expected`` states and at their attempt, and are changed now.
+    """
+    if not changes:
+        return set()
+    values = (
+        sa.values(
+            sa.column("id", sa.Text),
+            sa.column("attempt", sa.Integer),
+            sa.column("state", sa.Text),
+            sa.column("handle", JSONB),
+            sa.column("outcome", JSONB),
+            sa.column("charge", sa.BigInteger),
+            sa.column("bundle", sa.Text),
+            sa.column("error", JSONB),
+            sa.column("steps", JSONB),
+            name="new",
+        )
+        .data([(c.job, c.attempt, c.state, c.handle, c.outcome, c.charge, c.bundle, c.error, [s.as_dict() for s in c.steps]) for c in changes])
+    )
+    keep = lambda name: sa.func.coalesce(values.c[name], job.c[name])  # noqa: E731 - a name for one expression
+    statement = (
+        sa.update(job)
+        .where(
+            job.c.tenant == tenant,
+            job.c.id == values.c.id,
+            job.c.attempt == values.c.attempt,
+            job.c.state.in_(expected),
+        )
+        .values(
+            state=values.c.state,
+            handle=keep("handle"),
+            outcome=keep("outcome"),
+            charge=keep("charge"),
+            bundle=keep("bundle"),
+            error=keep("error"),
+            steps=job.c.steps.concat(values.c.steps),
+            updated=now(),
+        )
+        .returning(job.c.id)
+    )
+    return set(connection.execute(statement).scalars())
+
+
+def request_cancel(connection: sa.Connection, tenant: UUID, job_id: str) -> None:
+    """Ask the worker that holds a job to cancel it."""
+    connection.execute(sa.update(job).where(job.c.tenant == tenant, job.c.id == job_id).values(cancel_requested=True, updated=now()))
+
+
+def cancel_wanted(connection: sa.Connection, tenant: UUID, job_id: str) -> bool:
+    """Return whether somebody asked to cancel a job."""
+    return bool(connection.execute(sa.select(job.c.cancel_requested).where(job.c.tenant == tenant, job.c.id == job_id)).scalar())
+
+
+def insert_results(connection: sa.Connection, tenant: UUID, rows: Sequence[tuple[str, bytes, str]]) -> None:
+    """Keep results: (job, canonical JSON bytes, digest). One that is already kept stays as it is."""
+    values = [{"tenant": tenant, "job": j, "payload": p, "digest": d, "created": now()} for j, p, d in rows]
+    connection.execute(insert(result).values(values).on_conflict_do_nothing())
+
+
+def get_results(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str]) -> dict[str, bytes]:
+    """Return the kept results of jobs, by job id."""
+    rows = connection.execute(sa.select(result.c.job, result.c.payload).where(result.c.tenant == tenant, result.c.job.in_(job_ids)))
+    return {row.job: row.payload for row in rows}
+
+
+def unfinished(connection: sa.Connection, tenant: UUID, older_than_s: float) -> list[tuple[str, str]]:
+    """Return (id, driver) of jobs that have not ended and have not changed for a while."""
+    quiet = job.c.updated < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, older_than_s)
+    statement = sa.select(job.c.id, job.c.driver).where(job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet)
+    return [(row.id, row.driver) for row in connection.execute(statement.limit(10_000))]
+
+
+def counts_by_state(connection: sa.Connection, tenant: UUID) -> dict[str, int]:
+    """Return how many jobs are in each state."""
+    return {row[0]: row[1] for row in connection.execute(sa.select(job.c.state, sa.func.count()).where(job.c.tenant == tenant).group_by(job.c.state))}

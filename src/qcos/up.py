@@ -1,0 +1,328 @@
+"""``qcos up``: the whole installation on one machine, on one data folder.
+
+A supervisor starts the embedded PostgreSQL, brings the schema up to date, makes the first tenant, and keeps the processes running: API,
+duties (ledger and recovery), one worker for each driver. Any of them may be killed at any moment: it is started again on the same data.
+When the supervisor itself is killed its children end with it, PostgreSQL stays, and the next ``qcos up`` takes everything over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import FrameType
+
+from pydantic import SecretStr
+
+from qcos.administration import installation
+from qcos.app import open_keyring
+from qcos.base.clock import now
+from qcos.base.errors import Conflict, Unavailable
+from qcos.backends import store as backends
+from qcos.db import embedded
+from qcos.db.engine import make_engine, scope
+from qcos.db.migrate import migrate
+from qcos.keys.trust import trust_document
+from qcos.ledger.sign import LedgerSigners
+from qcos.settings import Settings
+
+_LOOK_S = 0.1
+_READY_S = 120.0
+_STOP_S = 15.0
+_STEADY_S = 10.0  # a process that lived so long is started again at once
+_SLOWEST_RESTART_S = 5.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that is kept running."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where things are, once everything answers."""
+
+    url: str
+    token_file: Path
+    trust_file: Path
+    pid: int
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the one line of ``qcos up --json``."""
+        return {"url": self.url, "token_file": str(self.token_file), "trust_file": str(self.trust_file), "pid": self.pid}
+
+
+def main(
+    data: Path,
+    port: int | None,
+    *,
+    host: str | None = None,
+    drivers: Sequence[str] | None = None,
+    json_output: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        data: The data folder, made when missing.
+        port: API port; 0 takes a free one; None takes ``QCOS_PORT`` or the default.
+        host: API address.
+        drivers: Names of the drivers to serve; by default all that are installed.
+        json_output: Print the ready line as JSON.
+        say: Where lines for people go.
+
+    Raises:
+        Conflict: ``up.running`` when another supervisor holds the folder, ``up.port`` when the port is taken.
+        Unavailable: When something does not come up; its log says why.
+    """
+    settings = Settings(data=data.resolve())
+    settings = settings.model_copy(update={k: v for k, v in {"port": port, "host": host}.items() if v is not None})
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    names = list(drivers) if drivers else installed_drivers()
+    with _only_one(settings.data), _listening(settings) as listener:
+        url = f"http://{settings.host}:{listener.getsockname()[1]}"
+        server, settings = _database(settings)
+        token_file, trust_file = _prepare(settings)
+        stop = _stop_signals()
+        children = _children(names, listener)
+        supervisor = _Supervisor(settings, children, listener, server, stop)
+        try:
+            if supervisor.until(lambda: _answers(settings, url, names)):
+                ready = Ready(url, token_file, trust_file, os.getpid())
+                say(json.dumps(ready.as_dict()) if json_output else _welcome(ready, names))
+                sys.stdout.flush()
+                supervisor.until(lambda: False)
+        finally:
+            supervisor.stop()
+
+
+def installed_drivers() -> list[str]:
+    """Return the names of the drivers whose SDKs are installed."""
+    names = []
+    for point in entry_points(group="qcos.drivers"):
+        with contextlib.suppress(ImportError):
+            if _has_sdk(point.name):
+                names.append(point.name)
+    return sorted(names)
+
+
+def _has_sdk(name: str) -> bool:
+    from qcos.drivers.registry import installed
+
+    return name in installed()
+
+
+def _children(drivers: Sequence[str], listener: socket.socket) -> list[Child]:
+    python = [sys.executable, "-m"]
+    return [
+        Child("api", [*python, "qcos.api", str(listener.fileno())]),
+        Child("duties", [*python, "qcos.duties"]),
+        *(Child(f"worker-{name}", [*python, "qcos.worker", name]) for name in drivers),
+    ]
+
+
+class _Supervisor:
+    """Starts children, and starts again those that end."""
+
+    def __init__(
+        self, settings: Settings, children: Sequence[Child], listener: socket.socket, server: embedded.EmbeddedServer | None, stop: list[bool]
+    ) -> None:
+        self._settings = settings
+        self._children = children
+        self._listener = listener
+        self._server = server
+        self._stop = stop
+        self._logs = settings.data / "logs"
+        self._logs.mkdir(exist_ok=True)
+        self._env = os.environ | {
+            "QCOS_DATA": str(settings.data),
+            "QCOS_DATABASE_URL": settings.database_url.get_secret_value(),
+            "QCOS_ORIGIN": settings.origin,
+        }
+
+    def until(self, done: Callable[[], bool]) -> bool:
+        """Keep everything running until ``done``; False when told to stop first."""
+        deadline = time.monotonic() + _READY_S
+        looked = 0.0
+        while not self._stop:
+            self._tend()
+            if time.monotonic() - looked >= _LOOK_S:
+                looked = time.monotonic()
+                if done():
+                    return True
+            if any(child.failures > 20 for child in self._children) and time.monotonic() > deadline:
+                names = ", ".join(child.name for child in self._children if child.failures > 20)
+                raise Unavailable("up.failing", f"these processes do not stay up: {names}", hint=f"see {self._logs}")
+            time.sleep(_LOOK_S / 2)
+        return False
+
+    def _tend(self) -> None:
+        if self._server is not None and embedded.running_pid(self._server.directory) is None:
+            embedded.start(self._server.directory, port=self._server.port)
+        for child in self._children:
+            if child.process is not None and child.process.poll() is None:
+                continue
+            if child.process is not None:
+                lived = time.monotonic() - child.started
+                child.failures = 0 if lived > _STEADY_S else child.failures + 1
+                child.not_before = time.monotonic() + min(0.1 * 2**child.failures, _SLOWEST_RESTART_S) - 0.1
+                child.process = None
+            if time.monotonic() >= child.not_before:
+                self._start(child)
+
+    def _start(self, child: Child) -> None:
+        log = self._logs / f"{child.name}.log"
+        if log.exists() and log.stat().st_size > 50_000_000:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as sink:
+            child.process = subprocess.Popen(
+                child.command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=self._env,
+                pass_fds=[self._listener.fileno()] if child.name == "api" else [],
+                process_group=0,
+            )
+        child.started = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask the children to end, workers first so that jobs in hand are finished; then stop PostgreSQL."""
+        for group in (["worker"], ["duties", "api"]):
+            members = [c for c in self._children if c.process is not None and c.name.split("-")[0] in group]
+            for child in members:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.terminate()  # type: ignore[union-attr] # filtered above
+            deadline = time.monotonic() + _STOP_S
+            for child in members:
+                try:
+                    child.process.wait(max(0.1, deadline - time.monotonic()))  # type: ignore[union-attr]
+                except subprocess.TimeoutExpired:
+                    child.process.kill()  # type: ignore[union-attr]
+        if self._server is not None:
+            embedded.stop(self._server.directory)
+
+
+def _database(settings: Settings) -> tuple[embedded.EmbeddedServer | None, Settings]:
+    """Start the embedded server unless a URL is given; migrate; return settings with the application's URL."""
+    if settings.database_url.get_secret_value():
+        admin = settings.database_admin_url.get_secret_value()
+        if admin:
+            migrate(admin)
+        return None, settings
+    server = embedded.start(settings.data / "postgres")
+    migrate(server.admin_url, app_password=server.app_password)
+    return server, settings.model_copy(update={"database_url": SecretStr(server.app_url)})
+
+
+def _prepare(settings: Settings) -> tuple[Path, Path]:
+    """Make keys, first tenant, administrator's token and trust file where they are missing."""
+    keyring = open_keyring(settings)
+    ed25519, mldsa44, mldsa65 = keyring.ledger
+    signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
+    trust_file, token_file = settings.data / "trust.json", settings.data / "admin.token"
+    _write(trust_file, json.dumps(trust_document(keyring, settings.origin, signers.vkeys()), indent=2), 0o644)
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        if not installation.has_tenants(engine):
+            _write(token_file, installation.create_tenant(engine, "default").token + "\n", 0o600)
+        elif not token_file.exists():  # killed between making the tenant and writing the file
+            _write(token_file, installation.new_administrator_token(engine) + "\n", 0o600)
+    finally:
+        engine.dispose()
+    return token_file, trust_file
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    making = path.with_suffix(".making")
+    making.unlink(missing_ok=True)
+    making.touch(mode)
+    making.write_text(text)
+    making.rename(path)
+
+
+def _answers(settings: Settings, url: str, drivers: Sequence[str]) -> bool:
+    """Return whether the API is ready, a checkpoint is published, and each driver's backends are online."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310 - our own address
+            pass
+    except (OSError, urllib.error.URLError):
+        return False
+    if not (settings.ledger / "checkpoint").exists():
+        return False
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
+    try:
+        with scope(engine, None) as connection:
+            online = {status.backend.driver for status in backends.load(connection, now()) if status.online}
+    finally:
+        engine.dispose()
+    return set(drivers) <= online
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    with (data / "up.lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict("up.running", "another qcos up runs on this data folder", subject=str(data), hint="use another --data, or stop it") from None
+        yield
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Bind the API's port here, so that it stays ours while the API process is started again."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Conflict("up.port", "the port cannot be used", subject=f"{settings.host}:{settings.port}", got=str(error), hint="choose another --port; 0 takes a free one") from None
+        listener.listen(1024)
+        listener.set_inheritable(True)
+        yield listener
+
+
+def _stop_signals() -> list[bool]:
+    stop: list[bool] = []
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        stop.append(True)
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    return stop
+
+
+def _welcome(ready: Ready, drivers: Sequence[str]) -> str:
+    return "\n".join(
+        [
+            f"QCOS is ready at  {ready.url}",
+            f"  API docs        {ready.url}/docs",
+            f"  admin's token   {ready.token_file}",
+            f"  trust root      {ready.trust_file}",
+            f"  drivers         {', '.join(drivers) or 'none installed'}",
+            f"  try             QCOS_URL={ready.url} QCOS_TOKEN=$(cat {ready.token_file}) qcos backend list",
+            "Ctrl-C stops it.",
+        ]
+    )
