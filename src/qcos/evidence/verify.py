@@ -1,0 +1,307 @@
+"""Verify a bundle offline, with the trust document alone (R4.2): no database, no network, no clock.
+
+Whatever the bundle says is hostile until a check has held. Every check is made that can be, so that the
+report tells all that is wrong; `Report.ok` needs all of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Final
+
+from qcos.base.canonical import digest, loads_strict
+from qcos.base.clock import parse_rfc3339, rfc3339
+from qcos.base.errors import Integrity, QcosError
+from qcos.base.limits import MAX_CLOCK_DRIFT_S
+from qcos.evidence.bundle import READER_MEMBERS, SIGNATURE_PREFIX, TOKEN_PREFIX, detached_digest
+from qcos.evidence.drift import check_times
+from qcos.evidence.envelope import PAYLOAD_TYPE, from_base64, pae
+from qcos.evidence.model import milliseconds
+from qcos.evidence.report import Checks, Report
+from qcos.evidence.shape import demand_equal, read_bundle
+from qcos.evidence.statement import PREDICATE_TYPE, STATEMENT_TYPE, subject_digests
+from qcos.evidence.trust import Trust, TrustedKey
+from qcos.ledger.record import check_members
+from qcos.ledger.verify import verify_checkpoint, verify_proof
+from qcos.timestamp.verify import TimeInfo, verify_token
+
+ALGORITHMS: Final = ("ML-DSA-65", "Ed25519")
+"""Signatures of an envelope, in this order: the promise, and the one every DSSE verifier checks today."""
+
+REQUIRED: Final = (
+    *("document", "envelope"),
+    *(f"signature {algorithm}" for algorithm in ALGORITHMS),
+    *("statement", "reader's fields", "hashes", "signatures shown", "timestamp", "key validity", "times"),
+)
+REQUIRED_LEDGER: Final = ("ledger checkpoint", "ledger inclusion", "ledger record")
+"""Checks without which nothing is verified."""
+
+_NOT_YET: Final = "not yet in the ledger; fetch the bundle again in a few seconds"
+
+
+def verify(
+    bundle: bytes | str | Mapping[str, Any],  # Any: JSON from anybody
+    trust: bytes | str | Mapping[str, Any] | Trust,  # Any: JSON
+    *,
+    materials: Mapping[str, bytes] | None = None,
+    allow_pending: bool = False,
+) -> Report:
+    """Verify a bundle.
+
+    Args:
+        bundle: The bundle, JSON.
+        trust: The trust document, got by a safe way.
+        materials: Bytes of things the statement names (``input``: canonical Job Spec, ``output``: canonical
+            result, ``circuit/0``, ...); each must have the digest the statement commits to.
+        allow_pending: Whether a bundle that is not in the ledger yet may pass (it is then marked
+            ``pending``).
+
+    Returns:
+        The report. A bad bundle never raises.
+
+    Raises:
+        Invalid: ``trust.malformed``: the caller's own document is wrong.
+    """
+    pinned = trust if isinstance(trust, Trust) else Trust.load(trust)
+    run = _Run(pinned)
+    if run.checks.make("document", lambda: run.document(bundle)):
+        run.all_checks(materials or {}, allow_pending=allow_pending)
+    return run.checks.report(pending=run.pending, facts=run.facts)
+
+
+class _Run:
+    """One verification: what was read so far, and the checks. Any: JSON that came with the bundle."""
+
+    def __init__(self, trust: Trust) -> None:
+        self.trust = trust
+        self.checks = Checks()
+        self.facts: dict[str, Any] = {}
+        self.pending = False
+        self.bundle: dict[str, Any] = {}
+        self.payload = b""
+        self.signatures: tuple[bytes, ...] = ()
+        self.keys: tuple[TrustedKey, ...] = ()
+        self.statement: dict[str, Any] = {}
+        self.time: TimeInfo | None = None
+
+    def all_checks(self, materials: Mapping[str, bytes], *, allow_pending: bool) -> None:
+        make = self.checks.make
+        if make("envelope", self.envelope):
+            for index, algorithm in enumerate(ALGORITHMS):
+                make(f"signature {algorithm}", lambda index=index: self.signature(index))  # type: ignore[misc]
+        if "statement" in self.facts and make("statement", self.read_statement):
+            make("reader's fields", self.reader_fields)
+            make("hashes", self.hashes)
+            for name, data in materials.items():
+                make(f"material {name}", lambda name=name, data=data: self.material(name, data))  # type: ignore[misc]
+        make("signatures shown", self.signatures_shown)
+        if self.signatures and make("timestamp", self.timestamp):
+            make("key validity", self.key_validity)
+            if self.statement:
+                make("times", self.times)
+        self.ledger(allow_pending=allow_pending)
+        made = {check.name for check in self.checks.done}
+        for name in REQUIRED if self.pending else (*REQUIRED, *REQUIRED_LEDGER):
+            if name not in made:
+                self.checks.skip(name, "what it needs did not hold")
+
+    def document(self, given: bytes | str | Mapping[str, Any]) -> str:
+        self.bundle = read_bundle(given)
+        self.facts = {"bundle": self.bundle["bundle_id"], "job": self.bundle["job_id"]}
+        return f"evidence bundle {self.bundle['bundle_id']} of job {self.bundle['job_id']}"[:500]
+
+    def envelope(self) -> str:
+        envelope = self.bundle["proof"]["envelope"]
+        self.payload = from_base64(envelope["payload"], "/proof/envelope/payload")
+        self.facts["statement"] = digest(self.payload)
+        if envelope["payloadType"] != PAYLOAD_TYPE:
+            raise _wrong(
+                "/proof/envelope/payloadType", "another payload type", PAYLOAD_TYPE, envelope["payloadType"]
+            )
+        given = envelope["signatures"]
+        if len(given) != len(ALGORITHMS):
+            raise _wrong(
+                "/proof/envelope/signatures", "not the two signatures", ", ".join(ALGORITHMS), str(len(given))
+            )
+        keys = [self._key(index, algorithm) for index, algorithm in enumerate(ALGORITHMS)]
+        self.signatures = tuple(
+            from_base64(one["sig"], f"/proof/envelope/signatures/{n}/sig") for n, one in enumerate(given)
+        )
+        self.keys = tuple(keys)
+        return f"DSSE, {PAYLOAD_TYPE}, keys {', '.join(key.public.key_id for key in keys)}"
+
+    def _key(self, index: int, algorithm: str) -> TrustedKey:
+        pointer = f"/proof/envelope/signatures/{index}/keyid"
+        key_id = self.bundle["proof"]["envelope"]["signatures"][index]["keyid"]
+        key = self.trust.keys.get(key_id)
+        trusted = ", ".join(k for k, v in self.trust.keys.items() if v.public.algorithm == algorithm)
+        if key is None:
+            raise _wrong(pointer, "a key that is not trusted", f"key {trusted}", key_id)
+        if key.public.algorithm != algorithm:
+            raise _wrong(
+                pointer, "a key of another algorithm", f"{algorithm} key {trusted}", key.public.algorithm
+            )
+        return key
+
+    def signature(self, index: int) -> str:
+        public = self.keys[index].public
+        try:
+            public.verify(self.signatures[index], pae(PAYLOAD_TYPE, self.payload))
+        except Integrity as error:
+            raise Integrity(
+                "evidence.signature",
+                f"{error.message}: the statement or the signature was changed",
+                subject=f"/proof/envelope/signatures/{index}/sig",
+                expected=f"a signature by key {public.key_id} over the statement {self.facts['statement']}",
+            ) from None
+        return f"key {public.key_id} signed the statement"
+
+    def read_statement(self) -> str:
+        try:
+            statement = loads_strict(self.payload, subject="statement")
+        except QcosError as error:
+            raise Integrity("evidence.statement", f"the statement is not JSON: {error.message}") from None
+        predicate = statement.get("predicate") if isinstance(statement, dict) else None
+        if not isinstance(predicate, dict):
+            raise Integrity("evidence.statement", "not an in-toto statement with a predicate")
+        head = {"_type": STATEMENT_TYPE, "predicateType": PREDICATE_TYPE}
+        found = {name: statement.get(name) for name in head}
+        demand_equal(head, found, "evidence.statement", "not a statement of this kind")
+        self.facts["predicate"] = predicate
+        self.statement = statement
+        return f"in-toto, {PREDICATE_TYPE}"
+
+    def reader_fields(self) -> str:
+        shown = {name: self.bundle[name] for name in READER_MEMBERS}
+        demand_equal(
+            self.statement["predicate"]["bundle"],
+            shown,
+            "evidence.field",
+            "the bundle shows something else than what was signed",
+        )
+        return "every field of the bundle is what was signed"
+
+    def hashes(self) -> str:
+        subjects = subject_digests(self.statement)
+        for name, member in (("input", "input_hash"), ("output", "output_hash")):
+            if subjects[name] != self.bundle[member]:
+                raise _wrong(
+                    f"/{member}",
+                    "another digest than the statement's subject",
+                    subjects[name],
+                    self.bundle[member],
+                )
+        return f"input {subjects['input']}, output {subjects['output']}"
+
+    def material(self, name: str, data: bytes) -> str:
+        subjects = subject_digests(self.statement)
+        if name not in subjects:
+            raise _wrong("", f"the statement names no {name}", ", ".join(subjects), name)
+        if digest(data) != subjects[name]:
+            raise _wrong("", f"the {name} given is not the one of this job", subjects[name], digest(data))
+        return f"the {name} given is the one of this job, {subjects[name]}"
+
+    def signatures_shown(self) -> str:
+        proof = self.bundle["proof"]
+        signature = next((one["sig"] for one in proof["envelope"]["signatures"]), "")
+        demand_equal(
+            {
+                "signatures": {
+                    "qcos_signature": SIGNATURE_PREFIX + signature,
+                    "timestamp_authority": TOKEN_PREFIX + proof["timestamp"],
+                }
+            },
+            {"signatures": self.bundle["signatures"]},
+            "evidence.field",
+            "the bundle shows another signature than its proof holds",
+        )
+        return "the signatures shown are those of the proof"
+
+    def timestamp(self) -> str:
+        token = from_base64(self.bundle["proof"]["timestamp"], "/proof/timestamp")
+        try:
+            self.time = verify_token(token, self.signatures[0], self.trust.certificates)
+        except Integrity as error:
+            error.subject = "/proof/timestamp"
+            raise
+        if self.time.hash_name != "sha512":
+            raise _wrong(
+                "/proof/timestamp", "a weaker imprint than evidence has", "sha512", self.time.hash_name
+            )
+        accuracy = self.time.accuracy
+        self.facts["trustedTime"] = rfc3339(self.time.time)
+        self.facts["accuracyMs"] = milliseconds(accuracy) if accuracy is not None else None
+        return f"{rfc3339(self.time.time)} by {self.time.authority}, over the ML-DSA-65 signature"
+
+    def key_validity(self) -> str:
+        at = _known(self.time).time
+        for index, key in enumerate(self.keys):
+            pointer = f"/proof/envelope/signatures/{index}/keyid"
+            if at < key.not_before - dt.timedelta(seconds=MAX_CLOCK_DRIFT_S):
+                raise _wrong(pointer, "signed before its key was made", rfc3339(key.not_before), rfc3339(at))
+            if key.not_after is not None and at > key.not_after:
+                raise _wrong(pointer, "signed after its key was retired", rfc3339(key.not_after), rfc3339(at))
+        return "the keys were in use at that time"
+
+    def times(self) -> str:
+        when = self.statement["predicate"]["when"]
+        trusted = _known(self.time).time
+        started, ended, sealed_at = (parse_rfc3339(when[n]) for n in ("startedAt", "endedAt", "sealedAt"))
+        drift = check_times(started, ended, sealed_at, trusted)
+        self.facts |= {"systemTime": when["sealedAt"], "clockDriftMs": drift}
+        return f"executed, sealed, stamped; the system clock was {abs(drift)} ms off the trusted time"
+
+    def ledger(self, *, allow_pending: bool) -> None:
+        proof = self.bundle["proof"]["ledger"]
+        if proof is None:
+            self.pending = True
+            self.checks.make("ledger", lambda: self._no_proof(allow_pending))
+            return
+        self.checks.make("ledger checkpoint", lambda: self._checkpoint(proof))
+        self.checks.make("ledger inclusion", lambda: self._inclusion(proof))
+        if "ledgerRecord" in self.facts:
+            self.checks.make("ledger record", self._record)
+
+    def _no_proof(self, allowed: bool) -> str:
+        if not allowed:
+            raise Integrity(
+                "evidence.pending", _NOT_YET, subject="/proof/ledger", expected="a ledger proof", got="null"
+            )
+        return _NOT_YET
+
+    def _checkpoint(self, proof: Mapping[str, Any]) -> str:
+        checkpoint, signatures = verify_checkpoint(proof["checkpoint"], self.trust.vkeys)
+        if checkpoint.origin != self.trust.origin:
+            raise _wrong("/proof/ledger/checkpoint", "another ledger", self.trust.origin, checkpoint.origin)
+        kinds = ", ".join(sorted(one.vkey.algorithm for one in signatures))
+        return f"{checkpoint.origin}, {checkpoint.size} entries, signed with {kinds}"
+
+    def _inclusion(self, proof: Mapping[str, Any]) -> str:
+        held = verify_proof(proof, self.trust.vkeys)
+        self.facts |= {"ledgerIndex": held.index, "ledgerRecord": held.record}
+        return f"entry {held.index} of {held.checkpoint.size}"
+
+    def _record(self) -> str:
+        record = self.facts["ledgerRecord"]
+        expected = {
+            "act": "evidence.sealed",
+            "object": self.bundle["bundle_id"],
+            "details": {
+                "job": self.bundle["job_id"],
+                "statement": digest(self.payload),
+                "document": detached_digest(self.bundle),
+            },
+        }
+        check_members(record, expected)
+        return f"record {record.get('id')} commits to this very bundle"
+
+
+def _known(time: TimeInfo | None) -> TimeInfo:
+    if time is None:
+        raise Integrity("evidence.unchecked", "there is no trusted time to compare with")
+    return time
+
+
+def _wrong(pointer: str, message: str, expected: str, got: str) -> Integrity:
+    return Integrity("evidence.field", message, subject=pointer, expected=expected[:300], got=got[:300])
