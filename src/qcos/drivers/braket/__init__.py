@@ -1,0 +1,5 @@
+"""Amazon Braket: the local simulators of its SDK."""
+
+from qcos.drivers.braket.driver import BraketDriver
+
+__all__ = ["BraketDriver"]

@@ -1,0 +1,96 @@
+"""The process that runs Braket's local simulators. The only module that imports the SDK."""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before numpy: one run, one core, so that time is comparable
+
+import warnings
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from qcos.base.canonical import digest
+from qcos.base.errors import DriverError
+from qcos.base.process import serve
+from qcos.drivers.braket.driver import QUBITS, SIMULATORS
+from qcos.drivers.braket.emit import columns, emit
+from qcos.drivers.braket.gates import GATES
+from qcos.drivers.flatten import flatten
+from qcos.drivers.program import Program, bind
+from qcos.drivers.simulate import Ran, answering
+from qcos.drivers.tally import tally
+
+
+class Braket:
+    """Braket's local simulators; programs are rewritten in Braket's dialect."""
+
+    runtime = f"amazon-braket-default-simulator-{version('amazon-braket-default-simulator')}"
+    seeded = False  # the simulators draw from a generator of their own
+
+    def __init__(self) -> None:
+        self._devices: dict[str, Any] = {}  # Any: LocalSimulator
+
+    def load(self, backend: str) -> None:
+        """Make the simulator of a backend."""
+        if backend not in self._devices:
+            from braket.devices import (
+                LocalSimulator,
+            )  # 3 to 8 s: after this process has said that it is ready
+
+            self._devices[backend] = LocalSimulator(SIMULATORS[backend])
+
+    def run(
+        self,
+        backend: str,
+        program: Program,
+        parameters: dict[str, float],
+        shots: int,
+        seed: int,
+        options: dict[str, Any],
+    ) -> Ran:
+        """Run a program; the seed has no effect."""
+        circuit = bind(program.circuit, parameters)
+        flat = flatten(circuit, GATES, midway=False)
+        most = QUBITS[backend]
+        if circuit.num_qubits > most:
+            got = str(circuit.num_qubits)
+            raise DriverError(
+                "driver.qubits",
+                "the backend has too few qubits",
+                subject=backend,
+                expected=str(most),
+                got=got,
+            )
+        source, measured = emit(flat)
+        samples = self._samples(backend, source, shots, measured)
+        counts = tally(samples, list(columns(flat, measured)))
+        return Ran(
+            counts, circuit.depth(), {"dialect": "braket-openqasm3", "executed": digest(source.encode())}
+        )
+
+    def _samples(
+        self, backend: str, source: str, shots: int, measured: tuple[int, ...]
+    ) -> Any:  # Any: numpy.ndarray
+        from braket.ir.openqasm import Program as Dialect  # loaded by now
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it advises the other simulator for programs without noise
+            result = self._devices[backend].run(Dialect(source=source), shots=shots).result()
+        samples = np.asarray(result.measurements)
+        if tuple(result.measured_qubits) != measured or samples.shape != (shots, len(measured)):
+            got = f"qubits {result.measured_qubits}, {samples.shape}"
+            raise DriverError(
+                "driver.vendor",
+                "Braket measured other qubits than asked for",
+                expected=str(measured),
+                got=got,
+            )
+        return samples
+
+
+if __name__ == "__main__":
+    serve(answering(Braket))
