@@ -44,6 +44,7 @@ MAX_NOTE_SIGNATURES: Final = 100  # signature lines of one note, as Go's referen
 
 # Evidence
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses
+MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times mean nothing
 
 # Worker
 HEARTBEAT_TIMEOUT_S: Final = 6.0  # a worker silent for so long is taken for dead and its tasks are picked again
