@@ -1,4 +1,4 @@
-"""Make policy bundles from files: names, sizes, version. What the files *say*, the engine's process judges."""
+"""Make policy bundles from files: names, sizes, version. What the files say is judged by `check`."""
 
 from __future__ import annotations
 

@@ -132,6 +132,8 @@ def evaluate(request: bytes) -> bytes:
         raise ValueError(clean(str(error))) from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+    if answer == b'"<undefined>"':
+        raise ValueError("the input does not tell its time")
     if len(answer) > MAX_VERDICT_BYTES:
         raise ValueError(f"the policies answer {len(answer)} bytes, more than {MAX_VERDICT_BYTES}")
     return answer

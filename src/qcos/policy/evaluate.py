@@ -12,7 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from qcos.base.canonical import digest_of
+from qcos.base.clock import parse_rfc3339
 from qcos.base.errors import Invalid, Problem, Unavailable
+from qcos.base.ids import new_id
 from qcos.base.limits import (
     MAX_VERDICT_REASONS,
     POLICY_DEADLINE_S,
@@ -20,7 +23,7 @@ from qcos.base.limits import (
     POLICY_MEMORY_BYTES,
 )
 from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess
-from qcos.policy.model import ENTRYPOINTS, BundleFacts, Entrypoint, PolicyBundle, Reason, Verdict
+from qcos.policy.model import ENTRYPOINTS, BundleFacts, Decision, Entrypoint, PolicyBundle, Reason, Verdict
 
 MODULE = "qcos.policy.engine"
 ENGINE = "qcos.engine"  # the policy named by reasons that are no policy's own
@@ -88,6 +91,46 @@ class PolicyEngine:
             missing = f"the bundle has no policy qcos.{entrypoint}.*"
             return _failure("policy.missing", missing, _since(started))
         return _verdict(json.loads(answer), input, _since(started))
+
+    def decide(
+        self,
+        bundle: PolicyBundle,
+        entrypoint: Entrypoint,
+        subject: str,
+        input: dict[str, Any],  # Any: JSON
+    ) -> Decision:
+        """As `evaluate`, as a record with id, whole input and its digest, for `store.insert_decisions`.
+
+        Args:
+            subject: Id of the job, or the object of the act.
+
+        Raises:
+            Invalid: ``policy.input`` when the input's ``time`` is no RFC 3339 instant, or when a number in it
+                is beyond what canonical JSON carries exactly (2^53-1).
+            Unavailable: ``policy.busy``.
+        """
+        try:
+            at = parse_rfc3339(input["time"])
+            digest = digest_of(input)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Invalid(
+                "policy.input", "this is no input for a policy", subject=subject, got=f"{error}"[:200]
+            ) from None
+        verdict = self.evaluate(bundle, entrypoint, input)
+        return Decision(
+            id=new_id("dec"),
+            entrypoint=entrypoint,
+            subject=subject,
+            allow=verdict.allow,
+            reasons=verdict.reasons,
+            excluded=verdict.excluded,
+            policies=verdict.policies,
+            bundle_version=bundle.version,
+            input=input,
+            input_digest=digest,
+            time=at,
+            duration_us=verdict.duration_us,
+        )
 
     def load(self, bundle: PolicyBundle) -> BundleFacts:
         """Compile a bundle in one process and return what it holds.
