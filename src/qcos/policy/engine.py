@@ -36,7 +36,7 @@ def clean(text: str) -> str:
     """Return the engine's error as ``file:line:col: message``, without its native backtrace."""
     text = re.split(r"\n*Stack backtrace", text, maxsplit=1)[0].strip()
     place, error = _PLACE.search(text), _ERROR.search(text)
-    message = " ".join((error[1] if error else text).split())[:500]
+    message = " ".join((error[1] if error else text).split("\n-->", 1)[0].split())[:500]
     if place and place[1] != _WRAPPER:
         return f"{place[1]}:{place[2]}:{place[3]}: {message}"
     return message

@@ -27,6 +27,7 @@ from qcos.policy.model import ENTRYPOINTS, BundleFacts, Decision, Entrypoint, Po
 
 MODULE = "qcos.policy.engine"
 ENGINE = "qcos.engine"  # the policy named by reasons that are no policy's own
+_UNNAMED = Reason(ENGINE, "policy.input", "the candidates of the input have no names")
 NOT_LOADED = b"not loaded"  # as qcos.policy.engine, which is not imported here: it imports the engine
 PATIENCE = 10  # a starved machine may take so many times the deadline; the processor time is what is bounded
 STARVED_S = 1.0  # least wall-clock bound of one evaluation, seconds
@@ -266,15 +267,25 @@ def _verdict(answer: Any, input: Mapping[str, Any], duration_us: int) -> Verdict
         for item in sets.get("exclude", ()):
             reason = _reason(package, item, backend=True)
             (excluded if reason.backend else denials).append(reason)
-    out = {reason.backend for reason in excluded}
-    candidates = input.get("candidates") or []
-    if candidates and all(candidate.get("backend") in out for candidate in candidates):
-        denials += excluded  # nothing is left: what excluded the backends is why
+    if not _left(input.get("candidates"), {reason.backend for reason in excluded}):
+        denials += excluded or [_UNNAMED]  # what excluded the backends is why
     denials.sort(key=_order)
     excluded.sort(key=_order)
     return Verdict(
         not denials, tuple(denials[:MAX_VERDICT_REASONS]), tuple(excluded), tuple(sorted(answer)), duration_us
     )
+
+
+def _left(candidates: Any, out: set[str | None]) -> bool:  # Any: JSON
+    """Tell whether a candidate is left. Without candidates there was no choice: routing has said why."""
+    if not candidates:
+        return True
+    names = (
+        [item.get("backend") for item in candidates if isinstance(item, dict)]
+        if isinstance(candidates, list)
+        else []
+    )
+    return any(isinstance(name, str) and name not in out for name in names)
 
 
 def _reason(

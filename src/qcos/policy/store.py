@@ -116,7 +116,7 @@ def decisions_of(connection: sa.Connection, tenant: UUID, subjects: Sequence[str
     table = policy_decision
     query = (
         sa.select(table)
-        .distinct(table.c.subject)
+        .ext(pg.distinct_on(table.c.subject))
         .where(
             table.c.tenant == tenant, table.c.subject == sa.any_(sa.cast(list(subjects), pg.ARRAY(sa.Text)))
         )
@@ -237,13 +237,17 @@ def activate(
         sa.literal(actor, sa.Text),
         sa.literal(at, sa.DateTime(timezone=True)),
     ).where(policy_bundle.c.tenant == tenant, policy_bundle.c.version == version)
-    statement = policy_activation.insert().from_select(["tenant", "n", "version", "actor", "time"], known)
+    statement = (
+        policy_activation.insert()
+        .from_select(["tenant", "n", "version", "actor", "time"], known)
+        .returning(policy_activation.c.n)
+    )
     try:
         with connection.begin_nested():
-            added = connection.execute(statement).rowcount
+            added = connection.execute(statement).first()
     except IntegrityError:
         raise _meanwhile(version, number, number + 1) from None
-    if not added:
+    if added is None:
         raise NotFound("policy.unknown", "there is no such policy bundle", subject=version)
     return Activation(number + 1, version, actor, at)
 
