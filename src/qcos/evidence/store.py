@@ -1,0 +1,156 @@
+"""Table of evidence.
+
+Losing it: the bundles are gone, though not the proof that they existed: the ledger's records keep the
+digest of each, and a bundle that was fetched before stays verifiable. Somebody who can write to it as the
+application could add a bundle that nothing signed, which no verifier accepts; could not change or remove
+one (grants). As the database's owner they could remove or swap bundles; the ledger shows which are missing,
+the signatures which are false.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from qcos.base.errors import Conflict, NotFound
+from qcos.base.limits import PAGE_DEFAULT, PAGE_MAX
+from qcos.db.engine import metadata
+from qcos.evidence.model import Sealed
+
+bundle_table = sa.Table(
+    "evidence_bundle",
+    metadata,
+    sa.Column("tenant", sa.Uuid, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("statement_digest", sa.Text, nullable=False),
+    sa.Column("record_id", sa.Text, nullable=False),
+    sa.Column("sealed_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("retain_until", sa.DateTime(timezone=True), nullable=False),
+    sa.UniqueConstraint("tenant", "job"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBundle:
+    """A bundle as it is kept.
+
+    Attributes:
+        id: Bundle id.
+        job: The job; it has one bundle only.
+        document: The bundle's JSON bytes, without its ledger proof.
+        statement_digest: ``sha256:<hex>`` of the signed statement.
+        record_id: The ledger record ``evidence.sealed``.
+        sealed_at: System time at sealing, UTC.
+        retain_until: Until when it has to be kept, UTC (R4.3).
+    """
+
+    id: str
+    job: str
+    document: bytes
+    statement_digest: str
+    record_id: str
+    sealed_at: dt.datetime
+    retain_until: dt.datetime
+
+    @classmethod
+    def of(cls, sealed: Sealed, record_id: str) -> StoredBundle:
+        """Return the row of a sealed bundle whose ledger record has this id."""
+        return cls(
+            sealed.bundle_id,
+            sealed.job_id,
+            sealed.document,
+            sealed.statement_digest,
+            record_id,
+            sealed.sealed_at,
+            sealed.retain_until,
+        )
+
+
+_INSERT = sa.text(
+    """
+    insert into qcos.evidence_bundle
+        (tenant, id, job, document, statement_digest, record_id, sealed_at, retain_until)
+    select cast(:tenant as uuid), * from unnest(
+        cast(:ids as text[]), cast(:jobs as text[]), cast(:documents as bytea[]), cast(:digests as text[]),
+        cast(:records as text[]), cast(:sealed as timestamptz[]), cast(:retained as timestamptz[]))
+    """
+)
+_COLUMNS = [column for column in bundle_table.c if column.name != "tenant"]
+
+
+def insert_bundles(connection: sa.Connection, tenant: UUID, rows: Sequence[StoredBundle]) -> None:
+    """Keep bundles, in one statement.
+
+    Raises:
+        Conflict: ``evidence.exists`` when one of the jobs has its bundle already; nothing of the scope may
+            be kept then.
+    """
+    if not rows:
+        return
+    values = {
+        "tenant": str(tenant),
+        "ids": [row.id for row in rows],
+        "jobs": [row.job for row in rows],
+        "documents": [row.document for row in rows],
+        "digests": [row.statement_digest for row in rows],
+        "records": [row.record_id for row in rows],
+        "sealed": [row.sealed_at for row in rows],
+        "retained": [row.retain_until for row in rows],
+    }
+    try:
+        connection.execute(_INSERT, values)
+    except IntegrityError as error:
+        raise Conflict(
+            "evidence.exists",
+            "a job has its evidence already: a bundle is never replaced",
+            got=str(error.orig).splitlines()[-1][:200],
+        ) from None
+
+
+def get(connection: sa.Connection, tenant: UUID, bundle_id: str) -> StoredBundle:
+    """Return a bundle.
+
+    Raises:
+        NotFound: ``evidence.unknown``.
+    """
+    query = sa.select(*_COLUMNS).where(bundle_table.c.tenant == tenant, bundle_table.c.id == bundle_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("evidence.unknown", "there is no such evidence bundle", subject=bundle_id)
+    return _bundle(row)
+
+
+def of_job(connection: sa.Connection, tenant: UUID, job: str) -> StoredBundle | None:
+    """Return the bundle of a job, or None while it has none."""
+    return of_jobs(connection, tenant, [job]).get(job)
+
+
+def of_jobs(connection: sa.Connection, tenant: UUID, jobs: Sequence[str]) -> Mapping[str, StoredBundle]:
+    """Return the bundles of jobs by job; those that have none are left out."""
+    query = sa.select(*_COLUMNS).where(
+        bundle_table.c.tenant == tenant, bundle_table.c.job == sa.any_(sa.cast(list(jobs), sa.ARRAY(sa.Text)))
+    )
+    return {row.job: _bundle(row) for row in connection.execute(query)}
+
+
+def page(
+    connection: sa.Connection, tenant: UUID, *, after: str | None = None, limit: int = PAGE_DEFAULT
+) -> list[StoredBundle]:
+    """Return bundles, ordered by id, after one of them; for audits of all there are."""
+    query = sa.select(*_COLUMNS).where(bundle_table.c.tenant == tenant)
+    if after is not None:
+        query = query.where(bundle_table.c.id > after)
+    query = query.order_by(bundle_table.c.id).limit(min(limit, PAGE_MAX))
+    return [_bundle(row) for row in connection.execute(query)]
+
+
+def _bundle(row: sa.Row[Any]) -> StoredBundle:  # Any: the columns of the table
+    return StoredBundle(**row._mapping)

@@ -1,0 +1,151 @@
+"""A keyring, an authority, a small ledger in memory, and one sealed bundle with its ledger proof."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from qcos.base.canonical import canonical, digest
+from qcos.evidence.bundle import attach, seal
+from qcos.evidence.model import (
+    CircuitRun,
+    Governance,
+    Result,
+    Sealed,
+    SealFacts,
+    What,
+    When,
+    Where,
+    Who,
+    Why,
+)
+from qcos.keys.file import FileKeyring
+from qcos.keys.model import Keyring
+from qcos.keys.trust import trust_document
+from qcos.ledger.checkpoint import Checkpoint
+from qcos.ledger.proof import LedgerProof
+from qcos.ledger.record import Record, prepare
+from qcos.ledger.sign import LedgerSigners
+from qcos.ledger.tree import leaf_hash, node_hash
+from qcos.timestamp.authority import LocalAuthority
+
+ORIGIN = "qcos.test/ledger"
+TENANT = UUID("11111111-2222-4333-8444-555555555555")
+NOW = dt.datetime.now(dt.UTC)
+JOB_SPEC = canonical({"job_id": "qcos-job-2026-01-09-a7f3", "execution": {"shots": 1000}})
+OUTPUT = canonical({"counts": [{"00": 498, "11": 502}]})
+
+
+def facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
+    """Facts of one job with every row of Table 1 filled in."""
+    return SealFacts(
+        job_id=job,
+        what=What(
+            job_spec=JOB_SPEC,
+            circuits=(CircuitRun(digest(b"OPENQASM 3.0;"), "QASM3", 2, 3, {"theta": 0.5}, 4),),
+            shots=1000,
+            compiler="qiskit-2.6.2",
+            compiler_requested="qiskit-1.0.0",
+            seed=42,
+            options={"method": "statevector"},
+        ),
+        when=When(
+            submitted=NOW - dt.timedelta(seconds=3),
+            started=NOW - dt.timedelta(seconds=2),
+            ended=NOW - dt.timedelta(seconds=1),
+            queue_time_ms=2300,
+        ),
+        where=Where(
+            backend="aer-ideal",
+            provider="qiskit-aer",
+            region="local",
+            zone="sovereign",
+            on_premise=True,
+            remote_id="run-1",
+            calibration=digest(b"calibration"),
+            placement={"scores": [{"backend": "aer-ideal", "total": 1000000}]},
+        ),
+        who=Who(
+            tenant=TENANT,
+            actor="user:alice@company.com",
+            project="material-simulation-q1-2026",
+            team="chemistry",
+            roles=("quantum-engineer",),
+            delegation=("service:ci",),
+            token_id="tok-1",
+        ),
+        why=Why("production-benchmark", "internal-restricted", "CC-RD-42", "quarterly benchmark"),
+        result=Result(
+            output=OUTPUT,
+            shots_executed=1000,
+            usage={"shots": 1000, "cpu_time_us": 73_000},
+            charge={"micro": 123, "currency": "USD"},
+            metadata={"simulator": "aer"},
+        ),
+        governance=Governance(
+            policies_applied=("budget-check", "classification-enforcement"),
+            policy_decisions=("allow",),
+            decision_id="decision-1",
+            policy_version=digest(b"policies"),
+            decision_digest=digest(b"input"),
+            price_book="2026-11",
+            reservation={"micro": 200, "currency": "USD"},
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What one instance of QCOS seals and records with."""
+
+    keyring: Keyring
+    authority: LocalAuthority
+    ledger: LedgerSigners
+    trust: dict[str, Any]
+
+    def seal(self, given: SealFacts | None = None) -> Sealed:
+        return seal(given or facts(), self.keyring.evidence, self.authority)
+
+    def prove(self, sealed: Sealed, **changes: Any) -> dict[str, Any]:
+        """Return the proof of a log of two entries, the second of which records the sealing."""
+        record = {"act": "evidence.sealed", "actor": "service:worker", "object": sealed.bundle_id}
+        appended = prepare(TENANT, Record(**{**record, "details": sealed.ledger_details, **changes}), NOW)
+        first, second = leaf_hash(b"another entry"), leaf_hash(appended.entry_bytes)
+        note = self.ledger.sign(Checkpoint(ORIGIN, 2, node_hash(first, second)), int(NOW.timestamp()))
+        return LedgerProof(appended.record_bytes, 1, 2, (first,), note).as_dict()
+
+
+def make_instance(folder: Any) -> Instance:
+    keyring = FileKeyring(folder).open_or_create()
+    ledger = LedgerSigners(*keyring.ledger, name=ORIGIN)
+    return Instance(
+        keyring,
+        LocalAuthority(keyring.tsa_key, keyring.tsa_chain),
+        ledger,
+        trust_document(keyring, ORIGIN, ledger.vkeys),
+    )
+
+
+@pytest.fixture(scope="session")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    return make_instance(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def sealed(instance: Instance) -> Sealed:
+    return instance.seal()
+
+
+@pytest.fixture(scope="session")
+def proof(instance: Instance, sealed: Sealed) -> dict[str, Any]:
+    return instance.prove(sealed)
+
+
+@pytest.fixture
+def bundle(sealed: Sealed, proof: dict[str, Any]) -> dict[str, Any]:
+    """A complete bundle; each test may change its own copy."""
+    return attach(sealed.document, proof)
