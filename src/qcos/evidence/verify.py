@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from qcos.base.canonical import digest, loads_strict
@@ -89,12 +90,12 @@ class _Run:
         make = self.checks.make
         if make("envelope", self.envelope):
             for index, algorithm in enumerate(ALGORITHMS):
-                make(f"signature {algorithm}", lambda index=index: self.signature(index))  # type: ignore[misc]
+                make(f"signature {algorithm}", partial(self.signature, index))
         if "statement" in self.facts and make("statement", self.read_statement):
             make("reader's fields", self.reader_fields)
             make("hashes", self.hashes)
             for name, data in materials.items():
-                make(f"material {name}", lambda name=name, data=data: self.material(name, data))  # type: ignore[misc]
+                make(f"material {name}", partial(self.material, name, data))
         make("signatures shown", self.signatures_shown)
         if self.signatures and make("timestamp", self.timestamp):
             make("key validity", self.key_validity)
