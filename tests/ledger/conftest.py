@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -9,11 +10,15 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
+from hypothesis import settings
 
 from qcos.db.engine import scope
 from qcos.ledger.append import append
 from qcos.ledger.record import Appended, Record
 from qcos.ledger.sign import LedgerSigners
+
+settings.register_profile("no elapsed time", deadline=None)
+settings.load_profile("no elapsed time")
 
 ORIGIN = "qcos.test/ledger"
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
@@ -34,11 +39,13 @@ class Key:
         return self.key.sign(data)
 
 
-def make_signers(name: str = ORIGIN) -> LedgerSigners:
+def make_signers(name: str = ORIGIN, seed: bytes | None = None) -> LedgerSigners:
+    """Return new keys, or those of a seed of 32 bytes."""
+    seed = seed or secrets.token_bytes(32)
     return LedgerSigners(
-        Key("Ed25519", ed25519.Ed25519PrivateKey.generate()),
-        Key("ML-DSA-44", mldsa.MLDSA44PrivateKey.generate()),
-        Key("ML-DSA-65", mldsa.MLDSA65PrivateKey.generate()),
+        Key("Ed25519", ed25519.Ed25519PrivateKey.from_private_bytes(seed)),
+        Key("ML-DSA-44", mldsa.MLDSA44PrivateKey.from_seed_bytes(seed)),
+        Key("ML-DSA-65", mldsa.MLDSA65PrivateKey.from_seed_bytes(seed)),
         name,
     )
 

@@ -33,8 +33,17 @@ class LogFolder:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        (directory / _MAKING).mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        # What has an address never changes; a full tile's nodes take about 50 kB.
+        self._pyramid = lru_cache(maxsize=128)(lambda address: Pyramid(self.hashes(address)))
+
+    def prepare(self) -> None:
+        """Make the folder where it is missing, and clear away what killed writers left. Readers need not."""
+        making = self.directory / _MAKING
+        making.mkdir(parents=True, exist_ok=True)
+        for path in making.iterdir():
+            with contextlib.suppress(OSError):
+                if path.name != "lock" and time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                    path.unlink()
 
     def write_tiles(self, tiles: Sequence[tuple[Address, bytes]]) -> None:
         """Write tiles and bundles durably; those that are there already are compared.
@@ -128,7 +137,7 @@ class LogFolder:
             Unavailable: ``ledger.no_tile`` when the tile is not there.
             Integrity: ``ledger.tile`` when it is malformed or too narrow.
         """
-        return _pyramid(self, Address(level, n, width))
+        return self._pyramid(Address(level, n, width))
 
     def hashes(self, address: Address) -> list[bytes]:
         """Return the hashes of a tile; a full tile stands in for its partial ones."""
@@ -168,21 +177,6 @@ class LogFolder:
             folder.mkdir(exist_ok=True)
             _flush(folder.parent)
         return missing[0] if missing else path
-
-    def _sweep(self) -> None:
-        for path in (self.directory / _MAKING).iterdir():
-            with contextlib.suppress(OSError):
-                if path.name != "lock" and time.time() - path.stat().st_mtime > _LEFTOVER_S:
-                    path.unlink()
-
-
-@lru_cache(maxsize=256)  # full tiles never change; one is about 50 kB in memory
-def _full_pyramid(folder: LogFolder, address: Address) -> Pyramid:
-    return Pyramid(folder.hashes(address))
-
-
-def _pyramid(folder: LogFolder, address: Address) -> Pyramid:
-    return _full_pyramid(folder, address) if address.width == WIDTH else Pyramid(folder.hashes(address))
 
 
 def _read(path: Path, limit: int) -> bytes | None:

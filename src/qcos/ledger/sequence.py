@@ -86,6 +86,7 @@ class Sequencer:
     ) -> None:
         self._engine = engine
         self._folder = LogFolder(directory)
+        self._folder.prepare()
         self._signers = signers
         self._origin = origin
         self._batch = batch
