@@ -11,7 +11,7 @@ from qcos.ledger.edge import Edge
 from qcos.ledger.files import LogFolder
 from qcos.ledger.fsck import fsck
 from qcos.ledger.note import parse_vkey, verify
-from qcos.ledger.prove import _nodes
+from qcos.ledger.prove import nodes_of
 from qcos.ledger.tile import Address, unpack_entries
 from qcos.ledger.tree import (
     consistency_ranges,
@@ -71,7 +71,7 @@ def test_proofs_made_from_tesseras_tiles_hold_against_its_checkpoints() -> None:
     ]
     entries = folder.entries(0, 15)
     for size in range(1, 16):
-        node = _nodes(folder, size)
+        node = nodes_of(folder, size)
         for index in range(size):
             hashes = [hash_range(*r, node) for r in inclusion_ranges(index, size)]
             verify_inclusion(leaf_hash(entries[index]), index, size, hashes, roots[size])

@@ -108,7 +108,7 @@ def proofs_of(
     if latest is None:
         return {}
     size, note = latest
-    node = _nodes(tiles or DatabaseTiles(connection), size)
+    node = nodes_of(tiles or DatabaseTiles(connection), size)
     found = {}
     for item in store.placed(connection, tenant, record_ids):
         if item.index is not None and item.index < size:
@@ -134,14 +134,14 @@ def consistency(
             got=str(new),
             expected=f"at most {latest[0] if latest else 0}",
         )
-    node = _nodes(tiles or DatabaseTiles(connection), new)
+    node = nodes_of(tiles or DatabaseTiles(connection), new)
     hashes = tuple(hash_range(start, end, node) for start, end in consistency_ranges(old, new))
     kept = [store.checkpoint_of(connection, size) for size in (old, new)]
     notes = [found[1] if found else None for found in kept]
     return ConsistencyProof(old, new, hashes, notes[0], notes[1])
 
 
-def _nodes(tiles: Tiles, size: int) -> Callable[[int, int], bytes]:
+def nodes_of(tiles: Tiles, size: int) -> Callable[[int, int], bytes]:
     """Return the node function of a tree of a size; each tile is read once."""
     read: dict[tuple[int, int], Pyramid] = {}
 
