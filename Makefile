@@ -22,7 +22,7 @@ $(VENV)/installed: requirements/dev.txt requirements/oracle.txt pyproject.toml
 install: $(VENV)/installed ## Make .venv with hash-locked dependencies
 
 demo: install ## The story: two governed jobs, evidence, proof, refusals
-	@$(BIN)/python -m qcos.demo
+	@$(BIN)/python demo/story.py
 
 serve: install ## Run QCOS on ./.data until stopped
 	@$(BIN)/qcos up --data .data

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from qcos.backends.catalogue import Catalogue
-from qcos.circuits.facts import CircuitReader
+from qcos.circuits.reader import CircuitReader
 from qcos.db.engine import make_engine
 from qcos.drivers.contract import Driver
 from qcos.drivers.registry import load
-from qcos.evidence.bundle import Sealer
 from qcos.jobs.admit import Admission
 from qcos.jobs.execute import Execution
+from qcos.jobs.seal import Sealer
 from qcos.keys.file import FileKeyring
 from qcos.keys.model import Keyring
 from qcos.ledger.sequence import Sequencer
@@ -69,7 +69,7 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
     keyring = open_keyring(settings)
     loaded = [load(name) for name in drivers]
     authority = LocalAuthority(keyring.tsa_key, keyring.tsa_chain)
-    execution = Execution(engine, {d.name: d for d in loaded}, Sealer(keyring.evidence, authority), worker)
+    execution = Execution(engine, {d.name: d for d in loaded}, Sealer(keyring.evidence, authority), shipped_book(), worker)
     return execution, loaded
 
 

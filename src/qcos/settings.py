@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     database_admin_url: SecretStr = Field(default=SecretStr(""), description="URL of the database's owner; only for migrations.")
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     port: int = Field(default=8114, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    tenant: str = Field(default="default", min_length=1, max_length=200, description="Name of the first tenant, made by the first start.")
     origin: str = Field(default="qcos.local/ledger", min_length=1, description="Name of the audit ledger in its checkpoints.")
     key_passphrase: SecretStr = Field(default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only.")
     policy_deadline_s: float = Field(default=POLICY_DEADLINE_S, gt=0, le=10, description="Seconds one policy evaluation may take.")

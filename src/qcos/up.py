@@ -20,7 +20,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
 
@@ -34,6 +33,7 @@ from qcos.backends import store as backends
 from qcos.db import embedded
 from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
+from qcos.drivers.registry import load_installed
 from qcos.keys.trust import trust_document
 from qcos.ledger.sign import LedgerSigners
 from qcos.settings import Settings
@@ -117,18 +117,7 @@ def main(
 
 def installed_drivers() -> list[str]:
     """Return the names of the drivers whose SDKs are installed."""
-    names = []
-    for point in entry_points(group="qcos.drivers"):
-        with contextlib.suppress(ImportError):
-            if _has_sdk(point.name):
-                names.append(point.name)
-    return sorted(names)
-
-
-def _has_sdk(name: str) -> bool:
-    from qcos.drivers.registry import installed
-
-    return name in installed()
+    return sorted(load_installed())
 
 
 def _children(drivers: Sequence[str], listener: socket.socket) -> list[Child]:
@@ -240,11 +229,11 @@ def _prepare(settings: Settings) -> tuple[Path, Path]:
     ed25519, mldsa44, mldsa65 = keyring.ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
     trust_file, token_file = settings.data / "trust.json", settings.data / "admin.token"
-    _write(trust_file, json.dumps(trust_document(keyring, settings.origin, signers.vkeys()), indent=2), 0o644)
+    _write(trust_file, json.dumps(trust_document(keyring, settings.origin, signers.vkeys), indent=2), 0o644)
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
     try:
         if not installation.has_tenants(engine):
-            _write(token_file, installation.create_tenant(engine, "default").token + "\n", 0o600)
+            _write(token_file, installation.create_tenant(engine, settings.tenant).token + "\n", 0o600)
         elif not token_file.exists():  # killed between making the tenant and writing the file
             _write(token_file, installation.new_administrator_token(engine) + "\n", 0o600)
     finally:

@@ -50,15 +50,8 @@ class Act:
         Raises:
             Denied: With the policy's code and every reason.
         """
-        document = {
-            "time": rfc3339(now()),
-            "act": act,
-            "object": subject,
-            "project": project,
-            "own": own,
-            "principal": principal_facts(self.principal, project or None),
-        }
-        bundle = self.authority.bundles.active(self.connection, self.tenant)
+        document = self.question(act, subject, project=project, own=own)
+        bundle = self.authority.bundles.get(self.connection, self.tenant)
         verdict = self.authority.policy.evaluate(bundle, "acts", document)
         if not verdict.allow:
             reasons = [reason.as_dict() for reason in verdict.reasons]
@@ -69,6 +62,17 @@ class Act:
                 hint=verdict.reasons[0].hint,
                 details={"act": act, "reasons": reasons, "policy_version": bundle.version},
             )
+
+    def question(self, act: str, subject: str = "", *, project: str = "", own: bool = False) -> dict[str, Any]:  # Any: JSON
+        """Return the document that policies see of an act (documented in docs/reference/policy.md)."""
+        return {
+            "time": rfc3339(now()),
+            "act": act,
+            "object": subject,
+            "project": project,
+            "own": own,
+            "principal": principal_facts(self.principal, project or None),
+        }
 
     def record(self, act: str, subject: str, *, project: str = "", reason: str = "", **details: Any) -> None:  # Any: JSON
         """Write the act into the ledger, in this scope."""

@@ -39,8 +39,10 @@ def create_tenant(engine: sa.Engine, name: str, *, token_days: int = 90) -> Firs
         identity.grant_role(connection, tenant, ADMINISTRATOR, "quantum-admin")
         minted, expires = tokens.mint(tenant), now() + dt.timedelta(days=token_days)
         identity.create_token(connection, tenant, ADMINISTRATOR, minted.hash, minted.id, expires)
-        policies.add_bundle(connection, tenant, bundle, note="shipped with this release", uploaded_by=_SYSTEM, tests={})
-        policies.activate(connection, tenant, bundle.version, actor=_SYSTEM)
+        policies.insert_bundle(
+            connection, tenant, bundle, note="shipped with this release", uploaded_by=_SYSTEM, uploaded_at=now(), tests={}
+        )
+        policies.activate(connection, tenant, bundle.version, actor=_SYSTEM, at=now())
         append(
             connection,
             tenant,

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qcos.administration.act import Act
+from qcos.base.clock import now
 from qcos.base.errors import Invalid
 from qcos.policy import store
-from qcos.policy.bundle import from_files
-from qcos.policy.check import run_tests
+from qcos.policy.bundle import of
+from qcos.policy.check import refuse_lockout, run_tests, validate
 from qcos.policy.model import PolicyBundle, TestReport
 
 
 def check(files: Mapping[str, str]) -> tuple[PolicyBundle, TestReport]:
-    """Read a bundle and run its tests; touches no database.
+    """Read a bundle, refuse what could never decide, and run its tests; touches no database.
 
     Raises:
-        Invalid: ``policy.*`` with file and line.
+        Invalid: ``policy.bundle`` with file and line of every problem.
     """
-    bundle = from_files(files)
+    bundle = of(files)
+    validate(bundle)
     return bundle, run_tests(bundle)
 
 
@@ -39,15 +41,29 @@ def upload(act: Act, bundle: PolicyBundle, report: TestReport, note: str) -> boo
             got="; ".join(failed)[:1000],
             hint="run `qcos policy test DIRECTORY`",
         )
-    added = store.add_bundle(act.connection, act.tenant, bundle, note=note, uploaded_by=act.principal.id, tests=report.as_dict())
+    added = store.insert_bundle(
+        act.connection,
+        act.tenant,
+        bundle,
+        note=note,
+        uploaded_by=act.principal.id,
+        uploaded_at=now(),
+        tests=report.as_dict(),
+    )
     if added:
         act.record("policy.uploaded", bundle.version, reason=note, files=len(bundle.files), tests=report.passed)
     return added
 
 
 def activate(act: Act, version: str, note: str) -> None:
-    """Make a kept bundle the one that decides, from the next decision on."""
+    """Make a kept bundle the one that decides, from the next decision on.
+
+    Raises:
+        Invalid: ``policy.lockout`` when the caller could not activate another one afterwards.
+    """
     act.permit("policy.activate", version)
-    before = store.active_version(act.connection, act.tenant)
-    store.activate(act.connection, act.tenant, version, actor=act.principal.id)
-    act.record("policy.activated", version, reason=note, before=before)
+    bundle = store.get_bundle(act.connection, act.tenant, version)
+    refuse_lockout(act.authority.policy, bundle, act.question("policy.activate", version))
+    before = store.active(act.connection, act.tenant)
+    store.activate(act.connection, act.tenant, version, actor=act.principal.id, at=now(), expected=before.n if before else 0)
+    act.record("policy.activated", version, reason=note, before=before.version if before else None)

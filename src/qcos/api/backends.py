@@ -10,6 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from qcos.api.answers import answer
 from qcos.api.caller import act, app_of
+from qcos.backends.model import BackendStatus
+from qcos.base.clock import rfc3339
 
 router = APIRouter(tags=["backends"])
 
@@ -19,5 +21,17 @@ async def list_backends(request: Request) -> Response:
     """List all backends with availability, queue depth and history."""
     await act(request, lambda caller: caller.permit("backend.read"))
     statuses = await run_in_threadpool(app_of(request).admission.catalogue.statuses)
-    items: list[dict[str, Any]] = [status.as_dict() for status in statuses]
+    items: list[dict[str, Any]] = [_status(status) for status in statuses]
     return answer({"items": items, "next": None})
+
+
+def _status(status: BackendStatus) -> dict[str, Any]:
+    return {
+        **status.backend.as_dict(),
+        "online": status.online,
+        "queue_depth": status.queue_depth,
+        "seen_at": rfc3339(status.seen_at) if status.seen_at else None,
+        "mean_seconds": round(status.mean_seconds, 6),
+        "success_rate": round(status.success_rate, 6),
+        "jobs": status.jobs,
+    }

@@ -35,13 +35,12 @@ def trust_of(api: Any) -> dict[str, Any]:  # Any: qcos.app.Api, JSON
     """Return the trust document of this installation."""
     ed25519, mldsa44, mldsa65 = api.keyring.ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=api.settings.origin)
-    return trust_document(api.keyring, api.settings.origin, signers.vkeys())
+    return trust_document(api.keyring, api.settings.origin, signers.vkeys)
 
 
 @router.get("/jobs/{job_id}/evidence", summary="The evidence bundle of a job")
 async def evidence(request: Request, job_id: str, wait: float = Query(default=0.0, ge=0, le=60)) -> Response:
     """Return the bundle, with its ledger proof once a checkpoint covers it; ``wait`` seconds for both."""
-    directory = app_of(request).settings.ledger
 
     def run(caller: Act) -> tuple[bytes | None, bool]:
         job = readable(caller, job_id, "evidence.read")
@@ -50,7 +49,7 @@ async def evidence(request: Request, job_id: str, wait: float = Query(default=0.
                 raise Conflict("evidence.none", f"the job is {job.state}: only executed jobs have evidence", subject=job_id, expected="completed", got=job.state)
             return None, False
         stored = store.get(caller.connection, caller.tenant, job.bundle)
-        found = prove.proof_of(caller.connection, caller.tenant, directory, stored.record_id)
+        found = prove.proof_of(caller.connection, caller.tenant, stored.record_id)
         return json.dumps(attach(stored.document, found.as_dict() if found else None)).encode(), found is not None
 
     for turn in range(int(wait / _LOOK_S) + 1):

@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
-from qcos.api.answers import answer, decision_json, decode_cursor, instant, job_json, limit_of, money, page
+from qcos.api.answers import amount, answer, decision_json, decode_cursor, instant, job_json, limit_of, money, page
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.errors import problem
 from qcos.base.clock import rfc3339
@@ -27,6 +27,7 @@ from qcos.jobs.estimate import estimate_job
 from qcos.jobs.lifecycle import TERMINAL
 from qcos.jobs.model import Job
 from qcos.jobs.spec import SCHEMA, read_spec
+from qcos.metering.model import Price
 from qcos.policy import store as policies
 from qcos.telemetry import instruments, tracing
 
@@ -105,7 +106,11 @@ async def estimate(request: Request) -> Response:
     admission = app_of(request).admission
     spec = read_spec(body)
     facts = await run_in_threadpool(lambda: tuple(admission.circuits.read(c.source, c.format) for c in spec.circuits))
-    return answer(await act(request, lambda caller: estimate_job(admission, caller.connection, caller.principal, spec, facts)))
+    found = await act(request, lambda caller: estimate_job(admission, caller.connection, caller.principal, spec, facts))
+    for candidate in found["candidates"]:
+        price: Price = candidate["price"]
+        candidate["price"] = {"amount": amount(price.amount), "micro": price.amount, **{k: v for k, v in price.as_dict().items() if k != "amount"}}
+    return answer(found)
 
 
 @router.get("/jobs", summary="List jobs, newest first")

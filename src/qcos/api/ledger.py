@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
@@ -11,7 +9,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
-from qcos.api.answers import answer, decode_cursor, instant, limit_of, page
+from qcos.api.answers import answer, instant, limit_of
 from qcos.api.caller import act, app_of
 from qcos.base.errors import NotFound, Unavailable
 from qcos.db.engine import scope
@@ -44,11 +42,11 @@ async def consistency(request: Request, old: int = Query(ge=0), new: int = Query
     """Return an RFC 6962 consistency proof between two published sizes."""
     api = app_of(request)
 
-    def run() -> list[bytes]:
+    def run() -> dict[str, Any]:
         with scope(api.engine, None) as connection:
-            return prove.consistency(connection, api.settings.ledger, old, new)
+            return prove.consistency(connection, old, new).as_dict()
 
-    return answer({"old": old, "new": new, "hashes": [base64.b64encode(h).decode() for h in await run_in_threadpool(run)]})
+    return answer(await run_in_threadpool(run))
 
 
 @router.get("/ledger/records", summary="Search the ledger's records")
@@ -64,12 +62,11 @@ async def records(
 ) -> Response:
     """List records of the tenant's acts, newest first."""
     size = limit_of(limit)
-    cursor = decode_cursor(after, 1)
     start, end = instant(since, "since"), instant(until, "until")
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("ledger.read")
-        rows = store.search(
+        found = store.search(
             caller.connection,
             caller.tenant,
             actor=actor,
@@ -77,10 +74,11 @@ async def records(
             act=act_,
             since=start,
             until=end,
-            after=cursor[0] if cursor else None,
-            limit=size + 1,
+            after=after,
+            limit=size,
         )
-        return page(rows, size, lambda row: json.loads(row.record), lambda row: (row.cursor,))
+        items = [{**placed.record, "index": placed.index} for placed in found.items]
+        return {"items": items, "next": found.next}
 
     return answer(await act(request, run))
 
@@ -88,11 +86,10 @@ async def records(
 @router.get("/ledger/proofs/{record_id}", summary="A record with its inclusion proof")
 async def proof(request: Request, record_id: str) -> Response:
     """Return the offline proof that a record is in the ledger; 503 until a checkpoint covers it (at most about a second)."""
-    directory = app_of(request).settings.ledger
 
     def run(caller: Act) -> dict[str, Any] | None:
         caller.permit("ledger.read")
-        found = prove.proof_of(caller.connection, caller.tenant, directory, record_id)
+        found = prove.proof_of(caller.connection, caller.tenant, record_id)
         return found.as_dict() if found else None
 
     found = await act(request, run)

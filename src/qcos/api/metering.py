@@ -15,6 +15,8 @@ from qcos.api.caller import act
 from qcos.base.clock import now, rfc3339
 from qcos.base.errors import Invalid
 from qcos.metering import store as metering
+from qcos.metering.model import Charge
+from qcos.metering.showback import showback
 
 router = APIRouter(tags=["metering"])
 _GROUPS = ("project", "team", "cost_center", "backend")
@@ -100,7 +102,7 @@ async def usage(
         caller.permit("usage.read")
         return [
             {"group": row.group, "jobs": row.jobs, "cost": money(row.amount, row.currency), "meters": dict(row.meters)}
-            for row in metering.showback(caller.connection, caller.tenant, group_by, start, end)
+            for row in showback(caller.connection, caller.tenant, group_by, start, end)
         ]
 
     return answer({"group_by": group_by, "items": await act(request, run), "next": None})
@@ -120,7 +122,7 @@ async def charges(request: Request, job: str | None = None, project: str | None 
     return answer(await act(request, run))
 
 
-def _charge(row: Any) -> dict[str, Any]:  # Any: a charge row of the store
+def _charge(row: Charge) -> dict[str, Any]:
     return {
         "job_id": row.job,
         "project": row.project,

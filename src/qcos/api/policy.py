@@ -40,7 +40,8 @@ async def list_policies(request: Request) -> Response:
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("policy.read")
-        active = store.active_version(caller.connection, caller.tenant)
+        activation = store.active(caller.connection, caller.tenant)
+        active = activation.version if activation else None
         rows = store.list_bundles(caller.connection, caller.tenant)
         items = [
             {"version": r.version, "active": r.version == active, "note": r.note, "uploaded_by": r.uploaded_by, "uploaded_at": rfc3339(r.uploaded_at)}
@@ -57,8 +58,10 @@ async def show(request: Request, version: str) -> Response:
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("policy.read")
-        named = store.active_version(caller.connection, caller.tenant) if version == "active" else version
-        bundle = store.get_bundle(caller.connection, caller.tenant, named)
+        if version == "active":
+            bundle = caller.authority.bundles.get(caller.connection, caller.tenant)
+        else:
+            bundle = store.get_bundle(caller.connection, caller.tenant, version)
         return {"version": bundle.version, "files": dict(bundle.files)}
 
     return answer(await act(request, run))

@@ -74,7 +74,7 @@ class _ScopeDriver:
 def enqueue(connection: sa.Connection, entrypoint: str, tasks: Sequence[Task]) -> None:
     """Enqueue tasks in the caller's scope, in one statement; one that is already waiting or running is skipped."""
     driver = _ScopeDriver(connection.connection.driver_connection)  # type: ignore[arg-type] # psycopg's, by make_engine
-    SyncQueries(driver, qbq=_BUILDER).enqueue(  # type: ignore[arg-type] # the part of the protocol that enqueue uses
+    SyncQueries(driver, qbq=_BUILDER).enqueue(
         [entrypoint] * len(tasks),
         [task.payload() for task in tasks],
         [0] * len(tasks),

@@ -20,7 +20,7 @@ from qcos.base.clock import now
 from qcos.base.errors import Conflict, Invalid, NotFound, Unavailable
 from qcos.base.ids import new_id
 from qcos.base.limits import IDEMPOTENCY_KEY_MAX
-from qcos.circuits.facts import CircuitReader
+from qcos.circuits.reader import CircuitReader
 from qcos.circuits.model import CircuitFacts
 from qcos.db import queue
 from qcos.db.engine import scope
@@ -30,7 +30,7 @@ from qcos.jobs import store
 from qcos.jobs.authorize import Question, authorize
 from qcos.jobs.lifecycle import DENIED, QUEUED
 from qcos.jobs.model import Job, Step
-from qcos.jobs.place import Candidate, candidates, place
+from qcos.jobs.place import Candidate, candidates, place, where
 from qcos.jobs.reserve import funds_of, reserve
 from qcos.jobs.spec import JobSpec, read_spec
 from qcos.ledger.append import append
@@ -129,7 +129,7 @@ def _admit_once(
     job_id = spec.job_id or new_id("qcos-job")
     able, dropped = candidates(parts.catalogue.statuses(), spec, facts, parts.book)
     question = Question(job_id, spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at)
-    decision = authorize(parts.policy, parts.bundles.active(connection, request.tenant), question, new_id("decision"))
+    decision = authorize(parts.policy, parts.bundles.get(connection, request.tenant), question, new_id("decision"))
     job = _job(request, spec, key, question, decision, parts.book)
     if decision.allow:
         placement, chosen = place(decision, able, dropped)
@@ -138,7 +138,7 @@ def _admit_once(
         raise _Taken
     if decision.allow and not reserve(connection, job, at):
         raise _FundsChanged
-    policies.insert_decision(connection, request.tenant, decision)
+    policies.insert_decisions(connection, request.tenant, [decision])
     append(connection, request.tenant, _records(job, decision))
     if decision.allow:
         queue.enqueue(connection, f"run:{job.driver}", [queue.Task(request.tenant, job_id)])
@@ -173,7 +173,7 @@ def _job(request: Request, spec: JobSpec, key: str | None, question: Question, d
         placement=None,
         price=None,
         currency=None,
-        price_book=book.version,
+        price_book=book.id,
         idempotency_key=key,
         attempt=0,
         cancel_requested=False,
@@ -196,7 +196,7 @@ def _placed(job: Job, placement: Placement, chosen: Candidate) -> Job:
         backend=placement.backend,
         provider=placement.provider,
         driver=chosen.status.backend.driver,
-        placement=placement.as_dict() | {"where": chosen.status.backend.where(), "price": chosen.price.as_dict()},
+        placement=placement.as_dict() | {"where": where(chosen), "price": chosen.price.as_dict()},
         price=chosen.price.amount,
         currency=chosen.price.currency,
         steps=[*job.steps, Step("placed", now(), detail).as_dict()],

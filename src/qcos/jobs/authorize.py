@@ -19,7 +19,7 @@ from qcos.jobs.place import Candidate
 from qcos.jobs.spec import JobSpec
 from qcos.metering.model import Funds
 from qcos.policy.evaluate import PolicyEngine
-from qcos.policy.model import Decision, PolicyBundle, Reason, Verdict
+from qcos.policy.model import Decision, PolicyBundle, Reason
 from qcos.routing.model import Dropped
 
 
@@ -88,14 +88,12 @@ def authorize(engine: PolicyEngine, bundle: PolicyBundle, question: Question, de
     document = policy_input(question)
     verdict = engine.evaluate(bundle, "jobs", document)
     reasons = verdict.reasons
-    permitted = {c.backend for c in question.candidates} - {e.backend for e in verdict.excluded}
     if not question.candidates:
         reasons += (_unsatisfiable(question.dropped),)
-    elif not permitted and not reasons:
-        reasons += _excluded_everywhere(verdict)
     return Decision(
         id=decision_id,
-        job=question.job_id,
+        entrypoint="jobs",
+        subject=question.job_id,
         allow=verdict.allow and not reasons,
         reasons=reasons,
         excluded=verdict.excluded,
@@ -112,13 +110,3 @@ def _unsatisfiable(dropped: Sequence[Dropped]) -> Reason:
     why = "; ".join(f"{d.backend}: {d.message}" for d in dropped) or "no backend is registered"
     return Reason("routing", "routing.unsatisfiable", f"no backend can run this job: {why}"[:2000], hint="loosen the constraints or see GET /v1/backends")
 
-
-def _excluded_everywhere(verdict: Verdict) -> tuple[Reason, ...]:
-    """Return the reasons backends were excluded as reasons of the job: one for each code, naming the backends."""
-    grouped: dict[tuple[str, str], list[Reason]] = {}
-    for excluded in verdict.excluded:
-        grouped.setdefault((excluded.policy, excluded.code), []).append(excluded)
-    return tuple(
-        Reason(policy, code, "; ".join(f"{r.backend}: {r.message}" for r in group)[:2000], hint=group[0].hint)
-        for (policy, code), group in sorted(grouped.items())
-    )

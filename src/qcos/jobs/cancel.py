@@ -15,7 +15,7 @@ from qcos.jobs.model import Ended, Job, Step
 from qcos.jobs.tenants import by_tenant
 from qcos.ledger.append import append
 from qcos.ledger.record import Record
-from qcos.metering import store as metering
+from qcos.metering import reserve
 
 
 def cancel(connection: sa.Connection, job: Job, actor: str) -> Job:
@@ -70,7 +70,7 @@ def _end(connection: sa.Connection, endings: Sequence[Ended], expected: Sequence
     moved = store.advance(connection, tenant, changes, expected)
     ours = [e for e in endings if e.job.id in moved]
     if ours:
-        metering.release(connection, tenant, [e.job.id for e in ours])
+        reserve.release(connection, tenant, [e.job.id for e in ours])
         append(connection, tenant, [_record(e, actor) for e in ours])
     return moved
 

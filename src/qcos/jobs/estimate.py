@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from qcos.base.clock import now
-from qcos.base.errors import NotFound
 from qcos.circuits.model import CircuitFacts
 from qcos.identity import store as identity
 from qcos.identity.model import Principal
@@ -28,11 +27,9 @@ def estimate_job(
     """
     at = now()
     project = identity.get_project(connection, principal.tenant, spec.project)
-    if project is None:
-        raise NotFound("project.unknown", "there is no such project", subject=spec.project)
     able, dropped = candidates(parts.catalogue.statuses(), spec, facts, parts.book)
     question = Question(spec.job_id or "estimate", spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at)
-    decision = authorize(parts.policy, parts.bundles.active(connection, principal.tenant), question, "estimate")
+    decision = authorize(parts.policy, parts.bundles.get(connection, principal.tenant), question, "estimate")
     choice = place(decision, able, dropped)[0] if decision.allow else None
     return {
         "allow": decision.allow,
@@ -41,10 +38,10 @@ def estimate_job(
         "backend": choice.backend if choice else None,
         "placement": choice.as_dict() if choice else None,
         "candidates": [
-            {"backend": c.backend, "provider": c.status.backend.provider, "price": c.price.as_dict(), "excluded": next((e.as_dict() for e in decision.excluded if e.backend == c.backend), None)}
+            {"backend": c.backend, "provider": c.status.backend.provider, "price": c.price, "excluded": next((e.as_dict() for e in decision.excluded if e.backend == c.backend), None)}
             for c in able
         ],
         "dropped": [{"backend": d.backend, "code": d.code, "message": d.message} for d in dropped],
-        "price_book": parts.book.version,
+        "price_book": parts.book.id,
         "basis": "the most the job would be charged; reserved at submission, settled to what was used",
     }

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,15 +23,19 @@ from qcos.base.limits import STAGE_BATCH
 from qcos.db.engine import scope
 from qcos.db.queue import Task
 from qcos.drivers.contract import Driver, Handle, Outcome
-from qcos.evidence.bundle import Sealer
 from qcos.jobs import store
 from qcos.jobs.cancel import end
 from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED
 from qcos.jobs.model import Ended, Job
 from qcos.jobs.observe import Collected, collected, keep, load
+from qcos.jobs.seal import Sealer
 from qcos.jobs.settle import Settler
 from qcos.jobs.submit import Claimed, claim, mark_running, submit
+from qcos.metering.price import PriceBook
 from qcos.telemetry import instruments, tracing
+
+Params = ParamSpec("Params")
+Value = TypeVar("Value")
 
 _log = logging.getLogger("qcos.worker")
 _FIRST_LOOK_S = 0.001
@@ -50,6 +56,7 @@ class Execution:
     engine: sa.Engine
     drivers: Mapping[str, Driver]
     sealer: Sealer
+    book: PriceBook
     worker: str
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False)
     _claims: Batcher[Task, Claimed | None] = field(init=False)
@@ -60,7 +67,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         engine = self.engine
-        settler = Settler(engine, self.sealer)
+        settler = Settler(engine, self.sealer, self.book)
         made = {
             "_claims": Batcher(lambda tasks: claim(engine, self.worker, tasks), limit=STAGE_BATCH, name="claim"),
             "_running": Batcher(lambda pairs: mark_running(engine, pairs), limit=STAGE_BATCH, name="running"),
@@ -123,7 +130,7 @@ class Execution:
         while True:
             seen = await self._call(driver, "observe", driver.observe, handle)
             if seen.state == "done":
-                return await self._call(driver, "result", driver.result, handle)
+                return await self._call(driver, "result", driver.result, handle, 0.0)
             if seen.state == "cancelled":
                 return None
             if seen.state == "failed":
@@ -145,18 +152,18 @@ class Execution:
             if ended.state == FAILED:
                 _log.warning("job failed", extra={"job": ended.job.id, "code": ended.error.get("code")})
 
-    async def _call(self, driver: Driver, what: str, function, *args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN202
+    async def _call(self, driver: Driver, what: str, function: Callable[Params, Value], *args: Params.args, **named: Params.kwargs) -> Value:
         """Call a driver in a thread; what it raises that is no error of ours becomes one."""
         try:
-            return await self._in_thread(function, *args)
+            return await self._in_thread(function, *args, **named)
         except QcosError:
             raise
         except Exception as error:
             _log.exception("driver %s raised in %s", driver.name, what)
             raise DriverError("driver.raised", f"the driver {driver.name} failed in {what}: {error}"[:500], subject=driver.name) from error
 
-    async def _in_thread(self, function, *args):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN202
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+    async def _in_thread(self, function: Callable[Params, Value], *args: Params.args, **named: Params.kwargs) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **named))
 
     def close(self) -> None:
         """Write what is in hand and end the threads."""

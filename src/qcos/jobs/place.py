@@ -72,10 +72,16 @@ def place(decision: Decision, able: Sequence[Candidate], dropped: Sequence[Dropp
     return placement, next(c for c in permitted if c.backend == placement.backend)
 
 
+def where(candidate: Candidate) -> dict[str, Any]:
+    """Return where the job will run, as recorded: what evidence and settlement need to know of the backend (R1.3)."""
+    backend = candidate.status.backend
+    return {**backend.where(), "kind": backend.kind, "price_key": backend.price_key, "qubits": backend.qubits}
+
+
 def _price(book: PriceBook, status: BackendStatus, spec: JobSpec, facts: Sequence[CircuitFacts]) -> Price:
     backend = status.backend
     seconds_us = sum(expected_us(backend.kind, f, spec.shots) for f in facts)
-    return estimate(book, backend.price_key, spec.shots, len(facts), seconds_us)
+    return estimate(book, backend.price_key, spec.total_shots, len(facts), seconds_us)
 
 
 def expected_us(kind: str, facts: CircuitFacts, shots: int) -> int:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from qcos.identity.model import Project
 from qcos.jobs.model import Job
+from qcos.metering import reserve as reservations
 from qcos.metering import store as metering
 from qcos.metering.model import Ask, Funds
 
@@ -34,4 +35,4 @@ def reserve(connection: sa.Connection, job: Job, at: dt.datetime) -> bool:
         shots=job.shots,
         at=at,
     )
-    return metering.reserve(connection, job.tenant, ask)
+    return reservations.reserve(connection, job.tenant, ask)

@@ -179,7 +179,10 @@ def advance(connection: sa.Connection, tenant: UUID, changes: Sequence[Change], 
         )
         .data([(c.job, c.attempt, c.state, c.handle, c.outcome, c.charge, c.bundle, c.error, [s.as_dict() for s in c.steps]) for c in changes])
     )
-    keep = lambda name: sa.func.coalesce(values.c[name], job.c[name])  # noqa: E731 - a name for one expression
+
+    def keep(name: str) -> sa.ColumnElement[Any]:  # Any: columns of several types
+        return sa.func.coalesce(values.c[name], job.c[name])
+
     statement = (
         sa.update(job)
         .where(

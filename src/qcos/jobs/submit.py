@@ -86,8 +86,8 @@ def submit(driver: Driver, claimed: Claimed) -> Handle:
             hint="the circuit may need more memory than the worker has",
         )
     if claimed.before != QUEUED:
-        if job.handle is not None and not driver.repeatable:
-            return Handle(**job.handle)
+        if job.handle is not None and not driver.local:
+            return Handle.from_dict(job.handle)
         if (found := driver.find(job.backend, submission_key(job))) is not None:
             return found
     return driver.submit(job.backend, work_of(job), submission_key(job))
@@ -98,7 +98,7 @@ def mark_running(engine: sa.Engine, submitted: Sequence[tuple[Job, Handle]]) -> 
     ours: set[tuple[object, str]] = set()
     for tenant, group in by_tenant(submitted, lambda pair: pair[0].tenant).items():
         changes = [
-            store.Change(job.id, job.attempt, RUNNING, handle={"backend": h.backend, "remote_id": h.remote_id, "data": h.data})
+            store.Change(job.id, job.attempt, RUNNING, handle=h.as_dict())
             for job, h in group
         ]
         with scope(engine, tenant) as connection:

@@ -1,0 +1,110 @@
+"""Stage "sealed": what is known of the job becomes evidence, signed and time-stamped (R4.1, R8.7). Pure; nothing is written here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from qcos.evidence.bundle import Authority, seal
+from qcos.evidence.envelope import Signer
+from qcos.evidence.model import CircuitRun, Governance, Result, SealFacts, Sealed, What, When, Where, Who, Why
+from qcos.jobs.observe import Collected
+from qcos.metering.model import Bill
+from qcos.policy.model import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """What evidence is signed with: the two evidence keys, and the authority that names the time."""
+
+    signers: tuple[Signer, Signer]
+    authority: Authority
+
+    def seal(self, collected: Collected, decision: Decision, bill: Bill) -> Sealed:
+        """Seal the evidence of one job."""
+        return seal(facts_of(collected, decision, bill), self.signers, self.authority)
+
+
+def facts_of(collected: Collected, decision: Decision, bill: Bill) -> SealFacts:
+    """Return everything the evidence of a job says (Table 1, R1.1-R1.6)."""
+    job, ran, context = collected.job, collected.facts, collected.job.context
+    spec = json.loads(job.spec)
+    placement = job.placement or {}
+    where = placement["where"]
+    return SealFacts(
+        job_id=job.id,
+        what=What(
+            job_spec=job.spec,
+            circuits=_circuits(job.facts, spec, ran),
+            shots=spec["execution"]["shots"],
+            compiler=ran["compiler"],
+            compiler_requested=_first_circuit(spec).get("compiler_version", ""),
+            seed=ran["seed"],
+        ),
+        when=When(submitted=job.created, started=collected.started, ended=collected.ended, queue_time_ms=ran["queue_ms"]),
+        where=Where(
+            backend=job.backend or "",
+            provider=where["provider"],
+            region=where["region"],
+            zone=where["zone"],
+            on_premise=where["on_premise"],
+            remote_id=(job.handle or {}).get("remote_id", ""),
+            calibration=where.get("calibration"),
+            placement={name: placement[name] for name in ("scores", "weights", "dropped") if name in placement},
+        ),
+        who=Who(
+            tenant=job.tenant,
+            actor=job.actor,
+            project=job.project,
+            team=job.team,
+            kind=context["kind"],
+            roles=tuple(context["roles"]),
+            delegation=tuple(context["delegation"]),
+            token_id=context["token"],
+        ),
+        why=Why(
+            purpose=context["purpose"],
+            classification=context["classification"],
+            cost_center=job.cost_center,
+            justification=context["justification"],
+        ),
+        result=Result(
+            output=collected.payload,
+            shots_executed=ran["shots_executed"],
+            usage={usage.meter: usage.quantity for usage in bill.usages},
+            charge={"amount": bill.amount, "currency": bill.currency, "lines": [line.as_dict() for line in bill.lines]},
+            metadata=ran["metadata"],
+        ),
+        governance=Governance(
+            policies_applied=decision.policies,
+            policy_decisions=("allow" if decision.allow else "deny",),
+            decision_id=decision.id,
+            policy_version=decision.bundle_version,
+            decision_digest=decision.input_digest,
+            price_book=bill.price_book,
+            reservation={"amount": job.price, "currency": job.currency},
+            evidence_level=context["level"],
+            retention_days=context["retention_days"],
+        ),
+    )
+
+
+def _circuits(facts: list[dict[str, Any]], spec: dict[str, Any], ran: dict[str, Any]) -> tuple[CircuitRun, ...]:
+    asked = spec["circuits"] if "circuits" in spec else [spec["circuit"]]
+    return tuple(
+        CircuitRun(
+            digest=fact["digest"],
+            format=circuit["format"],
+            qubits=fact["qubits"],
+            depth=fact["depth"],
+            parameters=circuit.get("parameters", {}),
+            compiled_depth=ran["compiled_depth"],
+        )
+        for fact, circuit in zip(facts, asked, strict=True)
+    )
+
+
+def _first_circuit(spec: dict[str, Any]) -> dict[str, Any]:
+    first: dict[str, Any] = spec["circuits"][0] if "circuits" in spec else spec["circuit"]
+    return first

@@ -1,0 +1,188 @@
+"""Stage "settled": metered, priced, charged, recorded, in one scope with the sealed evidence (R5.3, R5.4, R6.1, R8.8, R8.9).
+
+Measuring, pricing and signing come first and touch nothing; then one scope per tenant writes everything for the jobs that are still this
+worker's: bundle, ledger records, usage, charges, the reservation's end, the job's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from qcos.backends import store as backends
+from qcos.backends.model import JobOutcome
+from qcos.base.clock import now
+from qcos.base.errors import Integrity
+from qcos.db.engine import scope
+from qcos.evidence import store as evidence
+from qcos.evidence.model import Sealed
+from qcos.evidence.store import StoredBundle
+from qcos.jobs import store
+from qcos.jobs.lifecycle import COLLECTED, COMPLETED
+from qcos.jobs.model import Step
+from qcos.jobs.observe import Collected
+from qcos.jobs.seal import Sealer
+from qcos.jobs.tenants import by_tenant
+from qcos.ledger.append import write
+from qcos.ledger.record import Appended, Record, prepare
+from qcos.metering import reserve, store as metering
+from qcos.metering.measure import measure
+from qcos.metering.model import Bill, Settlement
+from qcos.metering.price import PriceBook, charges
+from qcos.policy import store as policies
+from qcos.policy.model import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A job ready to be written: its bill, its evidence, and the records of both."""
+
+    collected: Collected
+    bill: Bill
+    sealed: Sealed
+    evidence_record: Appended
+    charge_record: Appended
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """Seals and settles collected jobs."""
+
+    engine: sa.Engine
+    sealer: Sealer
+    book: PriceBook
+
+    def seal_and_settle(self, batch: Sequence[Collected]) -> list[bool]:
+        """Finish jobs. False for a job that another worker has finished or taken since."""
+        done: set[tuple[UUID, str]] = set()
+        for tenant, group in by_tenant(batch, lambda collected: collected.job.tenant).items():
+            with scope(self.engine, tenant) as connection:
+                decisions = policies.decisions_of(connection, tenant, [c.job.id for c in group])
+            ready = [self._prepare(collected, decisions[collected.job.id]) for collected in group]
+            with scope(self.engine, tenant) as connection:
+                done |= {(tenant, job_id) for job_id in _write(connection, tenant, ready)}
+        return [(collected.job.tenant, collected.job.id) in done for collected in batch]
+
+    def _prepare(self, collected: Collected, decision: Decision) -> Settled:
+        bill = bill_of(collected, self.book)
+        sealed = self.sealer.seal(collected, decision, bill)
+        job, at = collected.job, now()
+        delegation = tuple(job.context["delegation"])
+        evidence_record = prepare(
+            job.tenant,
+            Record("evidence.sealed", job.actor, sealed.bundle_id, job.project, delegation=delegation, details=sealed.ledger_details),
+            at,
+        )
+        charge_record = prepare(
+            job.tenant,
+            Record(
+                "cost.charged",
+                job.actor,
+                job.id,
+                job.project,
+                delegation=delegation,
+                details={
+                    "amount": bill.amount,
+                    "currency": bill.currency,
+                    "reserved": job.price,
+                    "cost_center": job.cost_center,
+                    "price_book": bill.price_book,
+                    "shots": collected.facts["shots_executed"],
+                },
+            ),
+            at,
+        )
+        return Settled(collected, bill, sealed, evidence_record, charge_record)
+
+
+def bill_of(collected: Collected, book: PriceBook) -> Bill:
+    """Meter and price a job, with the price book it was admitted under.
+
+    Raises:
+        Integrity: ``pricebook.changed`` when this worker has another one.
+    """
+    job, ran = collected.job, collected.facts
+    if job.price_book != book.id:
+        raise Integrity(
+            "pricebook.changed", "the job was admitted under another price book", subject=job.id, expected=job.price_book or "", got=book.id
+        )
+    where = (job.placement or {})["where"]
+    meters = ran["meters"]
+    usages = measure(
+        kind=where["kind"],
+        tasks=len(job.facts),
+        shots=ran["shots_executed"],
+        started=collected.started,
+        ended=collected.ended,
+        queue_us=ran["queue_ms"] * 1000,
+        depth=ran["compiled_depth"],
+        egress_bytes=len(collected.payload),
+        reported=meters,
+    )
+    assert job.price is not None and job.currency is not None  # noqa: S101 - it was placed
+    return Bill(
+        job=job.id,
+        project=job.project,
+        team=job.team,
+        cost_center=job.cost_center,
+        backend=job.backend or "",
+        currency=job.currency,
+        price_key=where["price_key"],
+        price_book=book.id,
+        usages=usages,
+        lines=charges(book, where["price_key"], usages, job.price),
+        at=now(),
+    )
+
+
+def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) -> set[str]:
+    changes = [
+        store.Change(s.collected.job.id, s.collected.job.attempt, COMPLETED, _steps(s), charge=s.bill.amount, bundle=s.sealed.bundle_id)
+        for s in ready
+    ]
+    moved = store.advance(connection, tenant, changes, (COLLECTED,))
+    ours = [s for s in ready if s.collected.job.id in moved]
+    if not ours:
+        return moved
+    settlements = [Settlement(s.bill.job, s.bill.amount, s.collected.facts["shots_executed"]) for s in ours]
+    settled = reserve.settle(connection, tenant, settlements)
+    if settled != moved:
+        raise Integrity(
+            "settlement.lost", "a job has no open reservation to settle", subject=", ".join(sorted(moved - settled))[:500], hint="see `qcos usage audit`"
+        )
+    write(connection, tenant, [record for s in ours for record in (s.evidence_record, s.charge_record)])
+    evidence.insert_bundles(connection, tenant, [_stored(s) for s in ours])
+    metering.record_usage(connection, tenant, [s.bill for s in ours])
+    metering.record_charges(connection, tenant, [s.bill for s in ours])
+    backends.record_outcomes(connection, [JobOutcome(s.bill.backend, True, _seconds(s.collected)) for s in ours])
+    return moved
+
+
+def _steps(settled: Settled) -> tuple[Step, ...]:
+    sealed, bill, at = settled.sealed, settled.bill, now()
+    return (
+        Step("evidenced", at, {"bundle": sealed.bundle_id, "statement": sealed.statement_digest, "clock_drift_ms": sealed.drift_ms}),
+        Step("recorded", at, {"records": [settled.evidence_record.record_id, settled.charge_record.record_id]}),
+        Step("charged", at, {"amount": bill.amount, "currency": bill.currency, "cost_center": bill.cost_center}),
+        Step("exported", at, {"trace": settled.collected.job.trace}),
+    )
+
+
+def _stored(settled: Settled) -> StoredBundle:
+    sealed = settled.sealed
+    return StoredBundle(
+        id=sealed.bundle_id,
+        job=sealed.job_id,
+        document=sealed.document,
+        statement_digest=sealed.statement_digest,
+        record_id=settled.evidence_record.record_id,
+        sealed_at=sealed.sealed_at,
+        retain_until=sealed.retain_until,
+    )
+
+
+def _seconds(collected: Collected) -> float:
+    return (collected.ended - collected.started).total_seconds()
