@@ -80,8 +80,8 @@ _COLUMNS = [column for column in bundle_table.c if column.name != "tenant"]
 def insert_bundles(connection: sa.Connection, tenant: UUID, rows: Sequence[StoredBundle]) -> None:
     """Keep bundles, in one round trip.
 
-    Executed for many, not as one statement over arrays: an array of documents travels as text, which costs four
-    times as much.
+    Executed for many, not as one statement over arrays: an array of documents travels as text, which costs
+    four times as much.
 
     Raises:
         Conflict: ``evidence.exists`` when one of the jobs has its bundle already; nothing of the scope may be
