@@ -15,14 +15,16 @@ from qcos.base.canonical import digest_of
 from qcos.base.errors import Invalid
 from qcos.cli.listing import show_object
 from qcos.cli.options import AsJson, write_file
-from qcos.cli.output import emit, members
+from qcos.cli.output import emit, members, write
 from qcos.client import Client, configuration, from_environment
 
-login = typer.Typer()
-config = typer.Typer(no_args_is_help=True, help="Show or change the configuration file.")
-whoami = typer.Typer()
-trust = typer.Typer()
-version = typer.Typer()
+login = typer.Typer(add_completion=False)
+config = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Show or change the configuration file."
+)
+whoami = typer.Typer(add_completion=False)
+trust = typer.Typer(add_completion=False)
+version = typer.Typer(add_completion=False)
 
 
 @login.command()
@@ -102,8 +104,7 @@ def fetch_trust(
     with from_environment() as client:
         document = client.trust()
     if output is None:
-        sys.stdout.write(json.dumps(document, indent=None if as_json else 2) + "\n")
-        sys.stdout.flush()
+        write(json.dumps(document, indent=None if as_json else 2) + "\n")
         return
     write_file(output, json.dumps(document, indent=2).encode() + b"\n")
     told = {"file": str(output), "digest": digest_of(document)}

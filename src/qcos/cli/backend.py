@@ -9,7 +9,7 @@ from qcos.cli.options import AsJson
 from qcos.cli.output import emit
 from qcos.client import from_environment
 
-app = typer.Typer(no_args_is_help=True, help="List the backends jobs can run on.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="List the backends jobs can run on.")
 _COLUMNS: list[Column] = [
     ("backend", of("name", "backend")),
     ("provider", of("provider")),

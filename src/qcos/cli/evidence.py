@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from qcos.base.errors import QcosError
-from qcos.base.limits import MAX_BUNDLE_BYTES
+from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.cli.options import AsJson, Trust, read_bytes, read_object, write_file
-from qcos.cli.output import FAILED_CHECK, emit, members, plain
+from qcos.cli.output import FAILED_CHECK, emit, members, plain, styled, write
 from qcos.client import from_environment
+from qcos.evidence.report import Report
 from qcos.evidence.verify import verify as verify_bundle
 
-app = typer.Typer(no_args_is_help=True, help="Fetch evidence bundles; verify them offline.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Fetch evidence bundles; verify them offline."
+)
 
 
 @app.command()
@@ -26,15 +27,20 @@ def get(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")
     ] = None,
+    spec: Annotated[Path | None, typer.Option(help="File for the exact Job Spec, too.")] = None,
+    result: Annotated[Path | None, typer.Option(help="File for the exact result, too.")] = None,
     wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for the ledger's proof.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the evidence bundle of a job, byte for byte as the server sends it."""
     with from_environment() as client:
         document = client.jobs.evidence(job, wait_s=wait)
+        if spec is not None:
+            write_file(spec, client.jobs.spec_document(job))
+        if result is not None:
+            write_file(result, client.jobs.result_document(job))
     if output is None:
-        sys.stdout.write(document.decode("utf-8") + ("" if document.endswith(b"\n") else "\n"))
-        sys.stdout.flush()
+        write(document.decode("utf-8") + ("" if document.endswith(b"\n") else "\n"))
         return
     write_file(output, document)
     wrote = {"file": str(output), "bytes": len(document)}
@@ -45,6 +51,12 @@ def get(
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's file.")],
     trust: Trust,
+    spec: Annotated[
+        Path | None, typer.Option(help="The exact Job Spec: must be what the bundle commits to.")
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="The exact result: must be what the bundle commits to.")
+    ] = None,
     allow_pending: Annotated[
         bool, typer.Option("--allow-pending", help="Accept a bundle that carries no ledger proof yet.")
     ] = False,
@@ -54,32 +66,37 @@ def verify(
 
     Needs no server and opens no connection. Exit code 1 and the exact reason when anything does not agree.
     """
-    document = read_bytes(bundle, at_most=MAX_BUNDLE_BYTES)
-    roots = read_object(trust)
-    try:
-        report = verify_bundle(document, roots, allow_pending=allow_pending)
-        ok = report.ok
-        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in report.checks]
-    except QcosError as error:  # a document that cannot even be read
-        ok, checks = False, [{"name": "document", "ok": False, "detail": str(error)}]
-    emit({"ok": ok, "checks": checks}, as_json, lambda console: show_checks(console, ok, checks))
-    if not ok:
+    files = {"input": spec, "output": result}
+    materials = {
+        name: read_bytes(file, at_most=CLIENT_ANSWER_BYTES)
+        for name, file in files.items()
+        if file is not None
+    }
+    document = read_bytes(bundle, at_most=CLIENT_ANSWER_BYTES)  # the verifier has its own, narrower limit
+    report = verify_bundle(document, read_object(trust), materials=materials, allow_pending=allow_pending)
+    emit(report.as_dict(), as_json, lambda console: show_checks(console, report))
+    if not report.ok:
         raise typer.Exit(FAILED_CHECK)
 
 
-def show_checks(console: Console, ok: bool, checks: list[dict[str, Any]]) -> None:
-    """Print a list of checks and the verdict."""
+def show_checks(console: Console, report: Report) -> None:
+    """Print the checks and the verdict."""
     marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
-    for check in checks:
-        console.print(
-            marks[bool(check["ok"])],
-            Text(f"{plain(check['name']):<28}"),
-            Text(plain(check["detail"]), style="dim"),
-        )
-    failed = [check for check in checks if not check["ok"]]
+    for check in report.checks:
+        console.print(marks[check.ok], Text(f"{plain(check.name):<24}"), styled(check.detail, "dim"))
     console.print()
-    if ok:
-        console.print(Text(f"VERIFIED: all {len(checks)} checks hold", style="bold green"))
-    else:
+    if not report.ok:
         console.print(Text("NOT VERIFIED", style="bold red"))
-        console.print(members([("because", f"{check['name']}: {check['detail']}") for check in failed]))
+        failed = next((check for check in report.checks if not check.ok), None)
+        if failed is not None:
+            where = [
+                ("at", failed.pointer),
+                ("expected", failed.expected),
+                ("got", failed.got),
+                ("code", failed.code),
+            ]
+            console.print(members([("because", f"{failed.name}: {failed.detail}"), *where]))
+    elif report.pending:
+        console.print(Text("VERIFIED, but the ledger does not cover it yet", style="bold yellow"))
+    else:
+        console.print(Text(f"VERIFIED: all {len(report.checks)} checks hold", style="bold green"))

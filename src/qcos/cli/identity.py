@@ -18,10 +18,12 @@ from qcos.cli.secret import write_secret
 from qcos.client import from_environment
 from qcos.client.model import Json
 
-project = typer.Typer(no_args_is_help=True, help="List and create projects.")
-principal = typer.Typer(no_args_is_help=True, help="List and create users and services.")
-role = typer.Typer(no_args_is_help=True, help="Grant and revoke roles.")
-token = typer.Typer(no_args_is_help=True, help="List, create and revoke API tokens.")
+project = typer.Typer(no_args_is_help=True, add_completion=False, help="List and create projects.")
+principal = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List and create users and services."
+)
+role = typer.Typer(no_args_is_help=True, add_completion=False, help="Grant and revoke roles.")
+token = typer.Typer(no_args_is_help=True, add_completion=False, help="List, create and revoke API tokens.")
 
 _PROJECTS: list[Column] = [
     ("project", of("id", "project")),

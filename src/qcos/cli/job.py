@@ -23,7 +23,9 @@ from qcos.client import Client, configuration, from_environment
 from qcos.client.model import Job, Json
 from qcos.client.spec import DEFAULTS, Options, from_files
 
-app = typer.Typer(no_args_is_help=True, help="Submit, follow, estimate and cancel jobs.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Submit, follow, estimate and cancel jobs."
+)
 _EXIT_CODES = {"completed": 0, "denied": 3}
 
 Files = Annotated[

@@ -35,7 +35,9 @@ from qcos.ledger.checkpoint import Checkpoint, parse_body
 from qcos.ledger.note import parse
 from qcos.ledger.verify import verify_consistency, verify_proof
 
-app = typer.Typer(no_args_is_help=True, help="Search the audit ledger; check its proofs.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Search the audit ledger; check its proofs."
+)
 _COLUMNS: list[Column] = [
     ("time", lambda item: instant(item.get("time"))),
     ("act", of("act")),

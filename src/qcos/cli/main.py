@@ -18,7 +18,7 @@ import typer.core
 import typer.main
 
 from qcos.base.errors import Invalid, QcosError
-from qcos.cli.output import BROKEN_PIPE, INTERNAL, INTERRUPTED, write_error
+from qcos.cli.output import BROKEN_PIPE, INTERNAL, INTERRUPTED, ReaderGone, write_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
         return _usage(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         return _silence()
     except Exception as error:
         return _internal(error, as_json)

@@ -16,9 +16,15 @@ from qcos.cli.output import bars, emit, money
 from qcos.client import from_environment
 from qcos.client.model import Json
 
-budget = typer.Typer(no_args_is_help=True, help="List and set monthly budgets of projects.")
-quota = typer.Typer(no_args_is_help=True, help="List and set daily shot quotas of teams.")
-usage = typer.Typer(no_args_is_help=True, help="Show what was consumed and what it cost.")
+budget = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List and set monthly budgets of projects."
+)
+quota = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List and set daily shot quotas of teams."
+)
+usage = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Show what was consumed and what it cost."
+)
 
 _MONEY = ("limit", "reserved", "settled", "available")
 _SHOTS = ("daily shots", "reserved", "used", "available")

@@ -40,10 +40,27 @@ _CHART_ROWS = 32  # outcomes shown one by one
 _MICRO = Decimal(1_000_000)
 
 
+class ReaderGone(Exception):
+    """Whoever read what is written went away (``| head``)."""
+
+
+class _People(Console):
+    def on_broken_pipe(self) -> None:
+        raise ReaderGone
+
+
+def write(text: str) -> None:
+    """Write text to standard output, at once."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
 def write_json(value: Any) -> None:  # Any: a JSON value
     """Write one JSON value on one line of standard output, at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+    write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def emit(value: Any, as_json: bool, view: Callable[[Console], None]) -> None:  # Any: a JSON value
@@ -58,7 +75,7 @@ def people(stream: IO[str] | None = None) -> Console:
     """Return a console for people on a stream, standard output unless told otherwise."""
     file = stream or sys.stdout
     width = None if file.isatty() else _PIPE_WIDTH
-    return Console(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+    return _People(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
 def plain(value: object) -> str:

@@ -18,7 +18,9 @@ from qcos.cli.output import FAILED_CHECK, emit, members, plain, table
 from qcos.client import from_environment
 from qcos.client.model import Decision, Json
 
-app = typer.Typer(no_args_is_help=True, help="Test, upload, activate and explain policies.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Test, upload, activate and explain policies."
+)
 _COLUMNS: list[Column] = [
     ("version", of("version")),
     ("active", of("active")),

@@ -9,8 +9,8 @@ import typer
 
 from qcos.cli.options import AsJson, server_extra
 
-up = typer.Typer()
-worker = typer.Typer()
+up = typer.Typer(add_completion=False)
+worker = typer.Typer(add_completion=False)
 Data = Annotated[
     Path, typer.Option(help="Folder of database, keys and ledger; made when missing.", envvar="QCOS_DATA")
 ]

@@ -22,6 +22,7 @@ from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.client.problems import error_of
 from qcos.client.retry import Retry, again_after_status, retry_after_s
 
+_IDLE_S = 2.0  # seconds; servers close idle connections after 5, and a request must not meet that moment
 Params = Mapping[str, str | int | None]
 
 
@@ -72,6 +73,7 @@ class Transport:
             base_url=self.base,
             headers=headers,
             timeout=timeout_s,
+            limits=httpx.Limits(keepalive_expiry=_IDLE_S),
             follow_redirects=False,  # a redirect could carry the token away
             trust_env=not _loopback(
                 httpx.URL(self.base).host
