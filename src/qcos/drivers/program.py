@@ -105,11 +105,14 @@ def bind(circuit: Any, parameters: Mapping[str, float]) -> Any:  # Any: qiskit.Q
     Raises:
         DriverError: ``driver.parameters`` when one is missing, unknown or no finite number.
     """
-    free = {parameter.name for parameter in circuit.parameters} | set(_unused_inputs(circuit))
-    if missing := sorted({p.name for p in circuit.parameters} - set(parameters)):
+    used = {parameter.name for parameter in circuit.parameters}
+    declared = used | set(
+        (circuit.metadata or {}).get("inputs", ())
+    )  # a compiler drops those that no gate uses
+    if missing := sorted(declared - set(parameters)):
         raise DriverError("driver.parameters", "a parameter has no value", subject=", ".join(missing))
-    if unknown := sorted(set(parameters) - free):
-        known = ", ".join(sorted(free)) or "none"
+    if unknown := sorted(set(parameters) - declared):
+        known = ", ".join(sorted(declared)) or "none"
         raise DriverError(
             "driver.parameters",
             "the program has no such parameter",
@@ -118,13 +121,8 @@ def bind(circuit: Any, parameters: Mapping[str, float]) -> Any:  # Any: qiskit.Q
         )
     if wild := sorted(name for name, value in parameters.items() if not math.isfinite(value)):
         raise DriverError("driver.parameters", "a parameter's value is not finite", subject=", ".join(wild))
-    used = {p.name for p in circuit.parameters}
     values = {name: value for name, value in parameters.items() if name in used}
     return circuit.assign_parameters(values) if values else circuit
-
-
-def _unused_inputs(circuit: Any) -> tuple[str, ...]:
-    return tuple((circuit.metadata or {}).get("inputs", ()))
 
 
 def _parse(source: str, format: str) -> Any:
@@ -134,13 +132,14 @@ def _parse(source: str, format: str) -> Any:
         raise DriverError("driver.source", f"the program is refused: {error}", hint=error.hint) from None
     try:
         if format == "QASM2":
-            instructions = qasm2.LEGACY_CUSTOM_INSTRUCTIONS
-            return qasm2.loads(source, include_path=(), custom_instructions=instructions)
+            return _plain(qasm2.loads(source, include_path=(), custom_instructions=_legacy(bare)))
         circuit = _native(bare) if _is_flat(bare) else None
         if circuit is None:
-            circuit = qasm3.loads(bare)
+            circuit = _plain(qasm3.loads(bare))
             circuit.metadata = {**(circuit.metadata or {}), "inputs": _INPUT.findall(bare)}
         return circuit
+    except DriverError:
+        raise
     except Exception as error:
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise DriverError("driver.source", f"the program cannot be read: {said}") from None
@@ -148,6 +147,50 @@ def _parse(source: str, format: str) -> Any:
 
 _INPUT = re.compile(r"\binput\b[^;]*?(\w+)\s*;")
 _VERSION = re.compile(r"^\s*OPENQASM\s+3(?:\.\d+)?\s*;")
+
+
+_DEFINED = re.compile(r"\bgate\s+(\w+)")
+_OWN = ("qiskit.circuit.library.", "qiskit.circuit.controlflow.")
+_OWN_MODULES = frozenset(
+    f"qiskit.circuit.{name}" for name in ("measure", "reset", "barrier", "delay", "store")
+)
+
+
+def _legacy(bare: str) -> list[Any]:  # Any: qasm2.CustomInstruction
+    """Return the gates that OpenQASM 2 programs use undeclared, but those it defines itself."""
+    defined = set(_DEFINED.findall(bare))
+    return [known for known in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if known.name not in defined]
+
+
+def _plain(circuit: Any) -> Any:  # Any: qiskit.QuantumCircuit
+    """Return the circuit with the gates that the program defines replaced by their definitions.
+
+    Simulators and compilers tell gates by name alone: a program's own ``gate rzz`` would be run as theirs.
+    """
+    if all(_is_own(instruction.operation) for instruction in circuit.data):
+        return circuit
+    plain = circuit.copy_empty_like()
+    for instruction in circuit.data:
+        gate, qubits, clbits = instruction.operation, instruction.qubits, instruction.clbits
+        if blocks := getattr(gate, "blocks", ()):
+            plain.append(gate.replace_blocks([_plain(block) for block in blocks]), qubits, clbits)
+        elif _is_own(gate):
+            plain.append(instruction)
+        elif gate.definition is None:
+            raise DriverError(
+                "driver.unsupported", "the program uses a gate that nothing defines", subject=gate.name
+            )
+        else:
+            plain.compose(_plain(gate.definition), qubits, clbits, inplace=True)
+    return plain
+
+
+def _is_own(gate: Any) -> bool:  # Any: qiskit.circuit.Operation
+    """Tell whether a gate is Qiskit's and nothing inside it needs replacing."""
+    if getattr(gate, "blocks", ()):
+        return False
+    module = getattr(gate, "base_class", type(gate)).__module__
+    return module.startswith(_OWN) or module in _OWN_MODULES
 
 
 def _is_flat(bare: str) -> bool:

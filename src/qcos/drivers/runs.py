@@ -55,11 +55,20 @@ class Runs:
         module: Its child module, run as ``python -m``.
         processes: Most processes at once; each is started when first needed.
         draw_seed: Gives the seed of work that has none.
+        keep: Ended runs that can still be asked for; older ones are forgotten, their keys too.
     """
 
-    def __init__(self, driver: str, module: str, *, processes: int, draw_seed: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        driver: str,
+        module: str,
+        *,
+        processes: int,
+        draw_seed: Callable[[], int],
+        keep: int = LOCAL_RUNS_KEPT,
+    ) -> None:
         self._driver, self._module, self._limit = driver, module, processes
-        self._draw_seed = draw_seed
+        self._draw_seed, self._keep = draw_seed, keep
         self._lock = threading.Condition()
         self._waiting: deque[_Run] = deque()
         self._by_id: dict[str, _Run] = {}
@@ -259,7 +268,7 @@ class Runs:
         run.state, run.outcome, run.error = state, outcome, error
         run.ended.set()
         self._ended[run.handle.remote_id] = None
-        while len(self._ended) > LOCAL_RUNS_KEPT:
+        while len(self._ended) > self._keep:
             oldest, _ = self._ended.popitem(last=False)
             gone = self._by_id.pop(oldest)
             del self._by_key[gone.handle.backend, gone.key]

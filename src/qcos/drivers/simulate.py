@@ -67,7 +67,9 @@ class Simulator(Protocol):
         ...
 
 
-def answering(make: Callable[[], Simulator]) -> Callable[[bytes], bytes]:
+def answering(
+    make: Callable[[], Simulator], reader: Callable[[str, str], Program] = read
+) -> Callable[[bytes], bytes]:
     """Return the handler of requests for `qcos.base.process.serve`.
 
     A request is JSON: ``do`` (``load`` or ``run``), ``backend``, ``deadline_s`` and for ``run`` ``work``. The
@@ -84,7 +86,7 @@ def answering(make: Callable[[], Simulator]) -> Callable[[bytes], bytes]:
             if not loaded:
                 loaded.append(make())
             loaded[0].load(message["backend"])
-            given = _run(loaded[0], message) if message["do"] == "run" else {}
+            given = _run(loaded[0], reader, message) if message["do"] == "run" else {}
         except Exception as error:
             given = {"error": _members(error)}
         lifeline.let_go()
@@ -134,12 +136,14 @@ class _Lifeline:
         fcntl.fcntl(self._pipe, fcntl.F_SETFL, self._flags)
 
 
-def _run(simulator: Simulator, message: dict[str, Any]) -> dict[str, Any]:
+def _run(
+    simulator: Simulator, reader: Callable[[str, str], Program], message: dict[str, Any]
+) -> dict[str, Any]:
     work = message["work"]
     _forget_peak()
     cpu, began = time.process_time_ns(), time.perf_counter_ns()
     ran = [
-        _run_one(simulator, message["backend"], circuit, work, index)
+        _run_one(simulator, reader, message["backend"], circuit, work, index)
         for index, circuit in enumerate(work["circuits"])
     ]
     return {
@@ -156,10 +160,15 @@ def _run(simulator: Simulator, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_one(
-    simulator: Simulator, backend: str, circuit: dict[str, Any], work: dict[str, Any], index: int
+    simulator: Simulator,
+    reader: Callable[[str, str], Program],
+    backend: str,
+    circuit: dict[str, Any],
+    work: dict[str, Any],
+    index: int,
 ) -> Ran:
     try:
-        program = read(circuit["source"], circuit["format"])
+        program = reader(circuit["source"], circuit["format"])
         if not program.measures:
             raise DriverError(
                 "driver.unsupported",

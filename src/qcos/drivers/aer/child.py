@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+from qcos.drivers import one_core  # noqa: F401 - before numpy
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: one run, one core, so that time is comparable
+# isort: split
 
 from typing import Any
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+from qcos.drivers import one_core  # noqa: F401 - before numpy
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # before numpy: one run, one core, so that time is comparable
+# isort: split
 
 import warnings
 from importlib.metadata import version

@@ -39,7 +39,7 @@ def _complex(value: complex) -> str:
 
 
 def columns(flat: Flat, measured: tuple[int, ...]) -> Iterator[int]:
-    """Return for each classical bit, last declared first, the column it is read from; -1 for a bit never written."""
+    """Return for each bit, last declared first, the column it is read from; -1 for one never written."""
     last = {step.bit: step.qubits[0] for step in flat.steps if step.name == "measure"}
     place = {qubit: column for column, qubit in enumerate(measured)}
     for bit in reversed(range(flat.bits)):
