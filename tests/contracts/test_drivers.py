@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from qiskit import QuantumCircuit, qasm3, transpile
+from qiskit import QuantumCircuit, qasm2, qasm3, transpile
 from qiskit.circuit.library import get_standard_gate_name_mapping
 
 from qcos.drivers import registry
@@ -37,8 +37,8 @@ def test_the_driver_keeps_the_contract(driver: Driver) -> None:
     assert len(checks) == 1 + 15 * len(BACKENDS[driver.name])
 
 
-def _echo(name: str, rng: random.Random) -> str:
-    """A random state, a gate, the same gate undone by two elementary ones, the state undone: all bits are zero."""
+def _echo(name: str, rng: random.Random) -> Circuit:
+    """A random state, a gate, the gate undone by elementary ones, the state undone: all bits are zero."""
     known = get_standard_gate_name_mapping()[name]
     gate = known.base_class(*[rng.uniform(-3, 3) for _ in known.params]) if known.params else known
     qubits = gate.num_qubits
@@ -57,14 +57,16 @@ def _echo(name: str, rng: random.Random) -> str:
     whole.compose(elementary, inplace=True)
     whole.compose(start.inverse(), inplace=True)
     whole.measure(range(qubits), range(qubits))
-    return str(qasm3.dumps(whole))
+    if name in ("rxx", "rzz"):  # standard gates of OpenQASM 2 alone
+        return Circuit(str(qasm2.dumps(whole)), "QASM2")
+    return Circuit(str(qasm3.dumps(whole)))
 
 
 def test_every_gate_is_the_gate(driver: Driver) -> None:
-    """R8.5: each standard gate, with random angles on a random state, is undone by its inverse made of others."""
+    """R8.5: each standard gate, with random angles on a random state, is undone by others."""
     rng = random.Random(20260109)
     names = sorted(UNITARY)
-    work = Work(tuple(Circuit(_echo(name, rng)) for name in names), 50, 1)
+    work = Work(tuple(_echo(name, rng) for name in names), 50, 1)
     backend = BACKENDS[driver.name][0]
     outcome = driver.result(driver.submit(backend, work, "echoes"))
     wrong = {

@@ -52,7 +52,7 @@ class AerDriver(LocalDriver):
             region="local",
             zone="sovereign",
             on_premise=True,
-            price_key=IDEAL,
+            price_key="local/aer",
             description="Qiskit Aer without noise, on this machine",
         )
         return (ideal, *(fake for name in FAKES if (fake := _fake(name)) is not None))
@@ -95,7 +95,7 @@ def _fake(name: str) -> Backend | None:
         region="local",
         zone="local",
         on_premise=True,
-        price_key=name,
+        price_key="local/aer",
         description=f"Qiskit Aer with the noise recorded on IBM's {facts['backend_name']}, on this machine",
         calibration=calibration,
     )

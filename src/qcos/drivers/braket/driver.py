@@ -50,7 +50,7 @@ class BraketDriver(LocalDriver):
                 region="local",
                 zone="local",
                 on_premise=True,
-                price_key=name,
+                price_key="local/braket",
                 description=f"Amazon Braket's local {_WHAT[name]} simulator, on this machine",
             )
             for name in SIMULATORS

@@ -46,7 +46,7 @@ class CirqDriver(LocalDriver):
                 region="local",
                 zone="local",
                 on_premise=True,
-                price_key=SIMULATOR,
+                price_key="local/cirq",
                 description="Google Cirq's state-vector simulator, on this machine",
             ),
         )
