@@ -21,8 +21,9 @@ deny contains "never" if count([1 | some i in n; some j in n; i == 0 - j]) > 0
 n := numbers.range(1, 9000)
 """
 RECURSIVE = """package qcos.jobs.recursive
-deny contains "never" if again(1) == 0
-again(n) := again(n + 1)
+deny contains "never" if p == 1
+p := q
+q := p
 """
 BOMB = """package qcos.jobs.bomb
 deny contains "never" if count(numbers.range(1, 2000000000)) == 0

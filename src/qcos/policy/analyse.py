@@ -51,14 +51,18 @@ def analyse(trees: list[Node]) -> Findings:
     modules = [_module(tree) for tree in trees]
     functions = {f"{module.package}.{name}" for module in modules for name in module.functions}
     found = Findings()
+    calls: dict[str, set[str]] = {}
     for module in modules:
         _place(module, found)
         for rule in module.tree["rules"]:
             found.problems += _outputs(module, rule)
+            called = calls.setdefault(f"{module.package}.{_name(rule)}", set())
             for node in _nodes(rule):
                 if "Call" in node:
+                    called |= _targets(module, node["Call"]) & functions
                     found.problems += _call(module, node["Call"], functions)
                 found.problems += _reference(module, node)
+    found.problems += _recursions(modules, calls)
     for entrypoint, packages in found.policies.items():
         for package, outputs in packages.items():
             if not outputs:
@@ -127,14 +131,43 @@ def _call(module: Module, call: Node, functions: set[str]) -> list[Node]:
     name = _dotted(call["fcn"])
     if name is None:
         return [_problem(module.path, call["span"], "calls a function whose name is not written out")]
-    root, _, rest = name.partition(".")
-    target = f"{module.imports[root]}.{rest}".rstrip(".") if root in module.imports else name
-    if target.removeprefix("data.") in functions or f"{module.package}.{name}" in functions:
+    if _targets(module, call) & functions:
         return []
     if name in ALLOWED or name in REFUSED:  # the refused ones are found by their reference
         return []
     hint = "see docs/reference/policy.md for the functions a policy may call"
     return [_problem(module.path, call["span"], f"there is no function {name}", hint)]
+
+
+def _targets(module: Module, call: Node) -> set[str]:
+    """Return the functions of the bundle that a call may mean: of its package, by path, or by an import."""
+    name = _dotted(call["fcn"])
+    if name is None:
+        return set()
+    root, _, rest = name.partition(".")
+    path = f"{module.imports[root]}.{rest}".rstrip(".") if root in module.imports else name
+    return {path.removeprefix("data."), f"{module.package}.{name}"}
+
+
+def _recursions(modules: list[Module], calls: dict[str, set[str]]) -> list[Node]:
+    """Find functions that come back to themselves, which Rego does not have (OPA: rego_recursion_error)."""
+    reached = {name: set(called) for name, called in calls.items()}
+    grown = True
+    while grown:
+        grown = False
+        for called in reached.values():
+            more = set().union(*(reached.get(name, ()) for name in called)) - called
+            called |= more
+            grown = grown or bool(more)
+    problems = []
+    for module in modules:
+        for rule in module.tree["rules"]:
+            name = f"{module.package}.{_name(rule)}"
+            if "Spec" in rule and name in reached[name]:
+                problems.append(
+                    _problem(module.path, rule["Spec"]["span"], f"{name} calls itself: recursion")
+                )
+    return problems
 
 
 def _reference(module: Module, node: Node) -> list[Node]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcos.base.errors import Invalid, Problem
-from qcos.base.limits import POLICY_MEMORY_BYTES, POLICY_TEST_DEADLINE_S
+from qcos.base.limits import POLICY_LOAD_DEADLINE_S, POLICY_MEMORY_BYTES, POLICY_TEST_DEADLINE_S
 from qcos.base.process import KillableProcess
 from qcos.policy.evaluate import ENGINE, MODULE, PolicyEngine, ask
 from qcos.policy.model import (
@@ -20,6 +20,8 @@ from qcos.policy.model import (
     TestResult,
 )
 from qcos.policy.samples import sample
+
+UPLOAD_DEADLINE_S = POLICY_LOAD_DEADLINE_S / 5  # so that an engine that decides can load what was accepted
 
 
 def validate(bundle: PolicyBundle, *, complete: bool = True) -> BundleFacts:
@@ -36,7 +38,7 @@ def validate(bundle: PolicyBundle, *, complete: bool = True) -> BundleFacts:
         Invalid: ``policy.bundle``; the problems carry file, line and column.
     """
     with PolicyEngine(size=1) as engine:
-        facts = engine.load(bundle)
+        facts = engine.load(bundle, deadline_s=UPLOAD_DEADLINE_S)
         problems = _missing(facts) if complete else []
         for entrypoint in ENTRYPOINTS:
             if not facts.policies[entrypoint]:

@@ -133,14 +133,14 @@ class PolicyEngine:
             duration_us=verdict.duration_us,
         )
 
-    def load(self, bundle: PolicyBundle) -> BundleFacts:
+    def load(self, bundle: PolicyBundle, *, deadline_s: float = POLICY_LOAD_DEADLINE_S) -> BundleFacts:
         """Compile a bundle in one process and return what it holds.
 
         Raises:
             Invalid: ``policy.bundle`` with every problem, each with file and line.
         """
         with self._seat() as seat:
-            return seat.load(bundle)
+            return seat.load(bundle, deadline_s)
 
     def warm(self, bundle: PolicyBundle) -> None:
         """Compile a bundle in every process, so that no request waits for it."""
@@ -200,9 +200,9 @@ class _Seat:
             answer = self._timed(head + document, deadline_s)
         return answer, self._facts[bundle.version].policies[entrypoint]
 
-    def load(self, bundle: PolicyBundle) -> BundleFacts:
+    def load(self, bundle: PolicyBundle, deadline_s: float = POLICY_LOAD_DEADLINE_S) -> BundleFacts:
         request = {"op": "load", "version": bundle.version, "files": dict(bundle.files)}
-        told = ask(self._child, request, POLICY_LOAD_DEADLINE_S)
+        told = ask(self._child, request, deadline_s)
         if self._child.pid != self._ready:
             self._ready = self._child.pid
             self._facts.clear()

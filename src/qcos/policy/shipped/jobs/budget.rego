@@ -22,6 +22,8 @@ affordable(candidate) if {
 	candidate.price <= input.budget.available
 }
 
+has_budget if is_object(input.budget)
+
 # Numbers in one currency. A price that cannot be compared is not within the budget.
 comparable(candidate) if {
 	is_number(candidate.price)
@@ -35,7 +37,7 @@ why(candidate) := {
 	"message": text,
 	"hint": "ask a quantum-admin for a budget, or use a free simulator",
 } if {
-	not is_object(input.budget)
+	not has_budget
 	text := sprintf("project %v has no budget, and %v is not free", [input.job.project, candidate.backend])
 } else := {
 	"code": "budget.exceeded",

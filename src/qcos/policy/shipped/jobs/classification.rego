@@ -39,4 +39,4 @@ in_house(candidate) if {
 
 premises(candidate) := "on premises" if candidate.on_premise == true
 
-premises(candidate) := "not on premises" if not candidate.on_premise == true
+else := "not on premises"

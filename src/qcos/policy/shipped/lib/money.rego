@@ -4,9 +4,11 @@
 package qcos.lib.money
 
 # text(12500000, "USD") is "12.500000 USD".
-text(micro, currency) := sprintf("%d.%s %s", [whole(micro), fraction(micro), currency]) if micro >= 0
+text(micro, currency) := sprintf("%s%d.%s %s", [sign(micro), whole(abs(micro)), fraction(abs(micro)), currency])
 
-text(micro, currency) := concat("", ["-", text(0 - micro, currency)]) if micro < 0
+sign(micro) := "-" if micro < 0
+
+sign(micro) := "" if micro >= 0
 
 whole(micro) := (micro - (micro % 1000000)) / 1000000
 
