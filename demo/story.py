@@ -127,7 +127,7 @@ def people(ready: dict[str, Any]) -> tuple[Client, Client]:
 
 
 def _packages(admin: Client) -> set[str]:
-    files = admin.policy.get("active")["files"]
+    files = admin.policies.get("active")["files"]
     return {Path(name).stem for name in files if "_test" not in name and name.startswith("jobs/")}
 
 
@@ -169,6 +169,13 @@ def run(client: Client, circuit: str, **options: Any) -> dict[str, Any]:
     job = client.jobs.wait_for(submitted["job_id"], timeout_s=60)
     expect(job["state"] == "completed", f"{circuit} completes, not {job['state']}: {job.get('error')}")
     return dict(job)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(_short(item) for item in value)
+    text = str(value)
+    return text if len(text) <= 28 else text[:24] + "…"
 
 
 def show_decision(client: Client, job: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def _denied(admitted: Admitted) -> Response:
     return problem(
         Denied(
             reasons[0].code if reasons else "policy.denied",
-            "; ".join(reason.message for reason in reasons) or "policy denies the job",
+            "; ".join(dict.fromkeys(reason.message for reason in reasons)) or "policy denies the job",
             subject=admitted.job.id,
             hint="; ".join(dict.fromkeys(reason.hint for reason in reasons if reason.hint)),
             details={"job_id": admitted.job.id, "decision": decision_json(decision)},

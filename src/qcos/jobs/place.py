@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcos.backends.model import BackendStatus
+from qcos.base.errors import Invalid, Limit
 from qcos.circuits.model import CircuitFacts
 from qcos.jobs.spec import JobSpec
 from qcos.metering.model import Price
@@ -60,7 +61,13 @@ def candidates(
         backend=spec.backend,
     )
     able, dropped = constrain(statuses, needs)
-    return tuple(Candidate(status, _price(book, status, spec, facts)) for status in able), dropped
+    priced, unpriced = [], []
+    for status in able:
+        try:
+            priced.append(Candidate(status, _price(book, status, spec, facts)))
+        except (Invalid, Limit) as error:  # no known price, or none that can be counted: not free
+            unpriced.append(Dropped(status.backend.name, error.code, error.message))
+    return tuple(priced), (*dropped, *unpriced)
 
 
 def place(decision: Decision, able: Sequence[Candidate], dropped: Sequence[Dropped]) -> tuple[Placement, Candidate]:

@@ -8,6 +8,7 @@ to the digests of spec and result. Nothing here is money: that is `qcos.metering
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -69,13 +70,23 @@ result = sa.Table(
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
 )
 
+_ADVANCE = """
+    update qcos.job j
+       set state = n.state, updated = %(at)s, steps = j.steps || n.steps,
+           handle = coalesce(n.handle, j.handle), outcome = coalesce(n.outcome, j.outcome),
+           charge = coalesce(n.charge, j.charge), bundle = coalesce(n.bundle, j.bundle), error = coalesce(n.error, j.error)
+      from jsonb_to_recordset(%(changes)s::jsonb) as n(
+           id text, attempt integer, state text, handle jsonb, outcome jsonb, charge bigint, bundle text, error jsonb, steps jsonb)
+     where j.tenant = %(tenant)s::uuid and j.id = n.id and j.attempt = n.attempt and j.state = any(%(expected)s)
+    returning j.id"""
+
 _COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
 
 
 def insert_new(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
     """Insert a job; False when its id or its idempotency key is taken (nothing is changed then)."""
     statement = insert(job).values(**{f.name: getattr(new, f.name) for f in dataclasses.fields(Job)})
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    return connection.execute(statement.on_conflict_do_nothing().returning(job.c.id)).first() is not None
 
 
 def get(connection: sa.Connection, tenant: UUID, job_id: str) -> Job:
@@ -164,46 +175,12 @@ def advance(connection: sa.Connection, tenant: UUID, changes: Sequence[Change], 
     """
     if not changes:
         return set()
-    values = (
-        sa.values(
-            sa.column("id", sa.Text),
-            sa.column("attempt", sa.Integer),
-            sa.column("state", sa.Text),
-            sa.column("handle", JSONB),
-            sa.column("outcome", JSONB),
-            sa.column("charge", sa.BigInteger),
-            sa.column("bundle", sa.Text),
-            sa.column("error", JSONB),
-            sa.column("steps", JSONB),
-            name="new",
-        )
-        .data([(c.job, c.attempt, c.state, c.handle, c.outcome, c.charge, c.bundle, c.error, [s.as_dict() for s in c.steps]) for c in changes])
-    )
-
-    def keep(name: str) -> sa.ColumnElement[Any]:  # Any: columns of several types
-        return sa.func.coalesce(values.c[name], job.c[name])
-
-    statement = (
-        sa.update(job)
-        .where(
-            job.c.tenant == tenant,
-            job.c.id == values.c.id,
-            job.c.attempt == values.c.attempt,
-            job.c.state.in_(expected),
-        )
-        .values(
-            state=values.c.state,
-            handle=keep("handle"),
-            outcome=keep("outcome"),
-            charge=keep("charge"),
-            bundle=keep("bundle"),
-            error=keep("error"),
-            steps=job.c.steps.concat(values.c.steps),
-            updated=now(),
-        )
-        .returning(job.c.id)
-    )
-    return set(connection.execute(statement).scalars())
+    rows = [
+        {**{name: getattr(c, name) for name in ("attempt", "state", "handle", "outcome", "charge", "bundle", "error")}, "id": c.job, "steps": [s.as_dict() for s in c.steps]}
+        for c in changes
+    ]
+    values = {"tenant": str(tenant), "changes": json.dumps(rows), "expected": list(expected), "at": now()}
+    return {row[0] for row in connection.exec_driver_sql(_ADVANCE, values)}
 
 
 def request_cancel(connection: sa.Connection, tenant: UUID, job_id: str) -> None:

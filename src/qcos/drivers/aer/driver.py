@@ -95,7 +95,7 @@ def _fake(name: str) -> Backend | None:
         region="local",
         zone="local",
         on_premise=True,
-        price_key="local/aer",
+        price_key="local/aer-noise",
         description=f"Qiskit Aer with the noise recorded on IBM's {facts['backend_name']}, on this machine",
         calibration=calibration,
     )
