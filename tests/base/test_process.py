@@ -1,4 +1,4 @@
-"""Killable work: whatever a request does to the child, only that request fails, and with a reason (R4.2 needs this ground)."""
+"""Killable work: whatever a request does to the child, only that request fails, and with a reason."""
 
 from __future__ import annotations
 

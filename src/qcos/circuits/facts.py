@@ -5,15 +5,13 @@ from __future__ import annotations
 import ast as python
 import bisect
 import re
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 import openqasm3
 from openqasm3 import ast
 
 from qcos.base.errors import Invalid, Limit, QcosError
-from qcos.circuits.constants import compute_angle, read_angles
+from qcos.circuits.constants import Lookup, compute_angle, read_angles
 from qcos.circuits.flat import Flat, Piece, split
 from qcos.circuits.gates import Gate
 from qcos.circuits.model import CircuitFacts
@@ -25,6 +23,7 @@ MAX_GRAMMAR_BYTES: Final = 256 * 1024  # text that only the full grammar reads; 
 QASM2_PIECES: Final = ("gate", "if")
 
 _OPERAND = re.compile(r"\s*([\w$]+)\s*(?:\[\s*(\d+)\s*\]\s*)?")
+_NUMBER = re.compile(r"\s*-?\d{1,17}(?:\.\d*)?(?:[eE][-+]?\d{1,2})?\s*")
 _WORD = re.compile(r"\w+")
 
 
@@ -40,10 +39,11 @@ def read(bare: str, format: str, digest: str) -> CircuitFacts:
         Invalid: ``circuit.*`` with the line.
         Limit: ``circuit.*`` with the line.
     """
-    statements = [_to_grammar(s, bare, format) for s in split(bare, format)]
+    angles = _Angles(format)
+    statements = [_to_grammar(s, bare, angles) for s in split(bare, format)]
     grammar = _Grammar(bare, [s for s in statements if isinstance(s, Piece)], format)
     walk = Walk(format)
-    reading = _Reading(walk, format)
+    reading = _Reading(walk, angles)
     for statement in statements:
         if isinstance(statement, Piece):
             for node in grammar.nodes_of(statement):
@@ -79,36 +79,59 @@ def _located(error: QcosError, line: int) -> QcosError:
     return error
 
 
-def _to_grammar(statement: Flat | Piece, bare: str, format: str) -> Flat | Piece:
+def _to_grammar(statement: Flat | Piece, bare: str, angles: _Angles) -> Flat | Piece:
     """Hand a gate whose angles are not plain arithmetic to the grammar."""
     if not isinstance(statement, Flat) or statement.kind != "gate" or statement.angles is None:
         return statement
-    if _angles(statement.angles, format) is not None:
+    if angles.plain(statement.angles):
         return statement
     return Piece(statement.position, bare[statement.position : bare.index(";", statement.position) + 1])
 
 
-@lru_cache(maxsize=4096)
-def _angles(text: str, format: str) -> Sequence[python.expr] | None:
-    tree = read_angles(text, "^" if format == "QASM2" else "**")
-    return None if tree is None else tree.elts
+class _Angles:
+    """Parameter lists of flat gates, each different text read once."""
+
+    def __init__(self, format: str) -> None:
+        self._power = "^" if format == "QASM2" else "**"
+        self._real = format == "QASM2"
+        self._read: dict[str, list[python.expr] | None] = {}
+        self._counts: dict[str, int] = {}
+
+    def plain(self, text: str) -> bool:
+        """Return whether a list is plain arithmetic; other lists need the grammar."""
+        if _NUMBER.fullmatch(text):
+            self._counts[text] = 1
+            return True
+        if text not in self._read:
+            tree = read_angles(text, self._power)
+            self._read[text] = None if tree is None else tree.elts
+        return self._read[text] is not None
+
+    def count(self, text: str, lookup: Lookup) -> int:
+        """Compute a list's values, to refuse those that cannot be; return how many there are."""
+        count = self._counts.get(text)
+        if count is None:
+            trees = self._read[text] or []
+            for tree in trees:
+                compute_angle(tree, lookup, self._real)
+            count = self._counts[text] = len(trees)
+        return count
 
 
 class _Reading:
     """Executes flat statements on a walk."""
 
-    def __init__(self, walk: Walk, format: str) -> None:
+    def __init__(self, walk: Walk, angles: _Angles) -> None:
         self._walk = walk
-        self._format = format
+        self._angles = angles
         self._operands: dict[str, Register] = {}  # global names keep their meaning, so this never goes stale
-        self._known_angles: dict[str, int] = {}
 
     def statement(self, flat: Flat) -> None:
         walk = self._walk
         match flat.kind:
             case "gate":
                 gate = walk.names.gate(flat.name)
-                angles = 0 if flat.angles is None else self._count_angles(flat.angles)
+                angles = 0 if flat.angles is None else self._angles.count(flat.angles, walk.number)
                 walk.apply(gate, flat.name, angles, [self._operand(text) for text in flat.operands])
             case "store":
                 walk.measure(self._operand(flat.operands[0]), self._operand(flat.operands[1]))
@@ -145,16 +168,6 @@ class _Reading:
                 found = select(found, parts[1], int(parts[2]))
             self._operands[text] = found
         return found
-
-    def _count_angles(self, text: str) -> int:
-        """Compute angles, to refuse those that cannot be; return how many there are."""
-        count = self._known_angles.get(text)
-        if count is None:
-            trees = _angles(text, self._format) or ()
-            for tree in trees:
-                compute_angle(tree, self._walk.number, self._format == "QASM2")
-            count = self._known_angles[text] = len(trees)
-        return count
 
 
 class _Grammar:

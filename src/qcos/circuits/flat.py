@@ -26,7 +26,8 @@ _REGISTER = re.compile(
     rf"|(qreg|creg)\s+({_NAME})\s*+\[\s*+(\d+)\s*+\])\s*+;"
 )
 _MEASURE = re.compile(
-    rf"(?:measure\s+({_OPERAND})\s*+->\s*+({_OPERAND})|({_OPERAND})\s*+=\s*+measure\s+({_OPERAND}))\s*+;"
+    rf"(?:measure\s+({_OPERAND})\s*+->\s*+({_OPERAND})"
+    rf"|({_OPERAND})\s*+=\s*+measure\s+({_OPERAND}))\s*+;"
 )
 _INCLUDE = re.compile(rf'include\s*+"({"|".join(map(re.escape, LIBRARIES))})"\s*+;')
 _VERSION = re.compile(r"OPENQASM\s+(\d{1,3})(?:\.(\d{1,3}))?\s*+;")
@@ -36,11 +37,12 @@ _BEFORE_VALUES = tuple("=,(<>+-*/:&|!~^%[")
 _IN = re.compile(r"\W?in")
 _FIRST_WORD = re.compile(_NAME)
 
-_KEYWORDS = """OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end return
-for while in switch case default nop pragma input output const readonly mutable qreg qubit creg bool bit int
-uint float angle complex array void duration stretch gphase inv pow ctrl negctrl durationof delay reset
-measure barrier
-true false opaque"""
+_KEYWORDS = """
+OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end return
+for while in switch case default nop pragma input output const readonly mutable qreg qubit creg bool
+bit int uint float angle complex array void duration stretch gphase inv pow ctrl negctrl durationof
+delay reset measure barrier true false opaque
+"""
 KEYWORDS: Final = frozenset(_KEYWORDS.split())
 
 

@@ -1,14 +1,5 @@
-"""Telemetry: traces, metrics and logs, exported over OTLP when the standard OTEL_* variables say so."""
+"""Traces, metrics and logs, exported over OTLP when the standard OTEL_* variables say so (R7.1, R7.2)."""
 
-from __future__ import annotations
+from qcos.telemetry.providers import configure, shutdown
 
-import logging
-
-
-def configure(service: str) -> None:
-    """Set up providers and logging for a process (placeholder until exporters are wired)."""
-    logging.basicConfig(level=logging.INFO)
-
-
-def shutdown() -> None:
-    """Flush and end."""
+__all__ = ["configure", "shutdown"]

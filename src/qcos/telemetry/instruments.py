@@ -10,16 +10,26 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 _meter = metrics.get_meter("qcos")  # a proxy until `configure` sets a provider
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)  # seconds
 _depths: dict[str, int] = {}
 
 
 def _observe_depths(_: CallbackOptions) -> Iterable[Observation]:
-    return [Observation(depth, {"queue": name}) for name, depth in _depths.items()]
+    return [Observation(depth, {"queue": name}) for name, depth in list(_depths.items())]
 
 
-_queue_depth = _meter.create_observable_gauge("qcos.queue.depth", [_observe_depths], unit="{job}", description="Jobs waiting for a worker.")
-_outcomes = _meter.create_counter("qcos.job.outcomes", unit="{job}", description="Jobs that ended, by outcome and provider.")
-_stages = _meter.create_histogram("qcos.stage.duration", unit="s", description="Time a stage took.")
+_queue_depth = _meter.create_observable_gauge(
+    "qcos.queue.depth", [_observe_depths], unit="{job}", description="Jobs waiting for a worker."
+)
+_outcomes = _meter.create_counter(
+    "qcos.job.outcomes", unit="{job}", description="Jobs that ended, by outcome and provider."
+)
+_stages = _meter.create_histogram(
+    "qcos.stage.duration",
+    unit="s",
+    description="Time a stage took.",
+    explicit_bucket_boundaries_advisory=_BUCKETS,
+)
 
 
 def set_queue_depths(depths: Mapping[str, int]) -> None:
