@@ -13,6 +13,7 @@ from qcos.policy import bundle, check
 from qcos.policy.evaluate import PolicyEngine
 from qcos.policy.explain import explain
 from qcos.policy.explain import replay as decide_again
+from qcos.policy.model import Reason
 from qcos.policy.samples import sample
 
 
@@ -68,6 +69,17 @@ def test_clock_does_not_change_a_replay(policy_engine: PolicyEngine) -> None:
         decision = policy_engine.decide(night, "jobs", "job-1", document)
         assert decision.allow == allowed
         assert decide_again(policy_engine, night, decision).same
+
+
+def test_reasons_of_others_are_left_alone(policy_engine: PolicyEngine) -> None:
+    """R3.6: a job that no backend can run was denied by routing; what policies said still replays."""
+    document = sample("jobs")
+    document["candidates"] = []
+    made = policy_engine.decide(bundle.shipped(), "jobs", "job-1", document)
+    assert made.allow
+    routed = replace(made, allow=False, reasons=(Reason("routing", "routing.unsatisfiable", "none"),))
+    assert decide_again(policy_engine, bundle.shipped(), routed).same
+    assert not decide_again(policy_engine, bundle.shipped(), replace(routed, allow=True)).same
 
 
 def test_false_record_is_found(policy_engine: PolicyEngine) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from qcos.base.canonical import digest_of
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Conflict, Integrity
-from qcos.policy.evaluate import PolicyEngine
+from qcos.policy.evaluate import ENGINE, PolicyEngine
 from qcos.policy.model import Decision, PolicyBundle, Reason, Verdict
 
 _FACTS = {
@@ -48,6 +48,8 @@ def explain(decision: Decision, titles: Mapping[str, str] | None = None) -> tupl
 def replay(engine: PolicyEngine, bundle: PolicyBundle, decision: Decision) -> Replay:
     """Ask the same policies about the same input, at the time that the input tells.
 
+    Reasons that are not the policies' (no backend could run the job) are taken as recorded.
+
     Raises:
         Conflict: ``policy.version`` when the bundle is not the one that decided.
         Integrity: ``decision.input`` when the recorded input is not the one whose digest was recorded.
@@ -70,11 +72,14 @@ def replay(engine: PolicyEngine, bundle: PolicyBundle, decision: Decision) -> Re
             got=found,
         )
     verdict = engine.evaluate(bundle, decision.entrypoint, decision.input)
+    judged = {*verdict.policies, ENGINE}
+    told = tuple(reason for reason in decision.reasons if reason.policy in judged)
+    elsewhere = len(told) < len(decision.reasons)  # routing found no backend, say
     differences = [
         f"{name}: recorded {_short(old)}, now {_short(new)}"
         for name, old, new in (
-            ("allow", decision.allow, verdict.allow),
-            ("reasons", decision.reasons, verdict.reasons),
+            ("allow", decision.allow, verdict.allow and not elsewhere),
+            ("reasons", told, verdict.reasons),
             ("excluded", decision.excluded, verdict.excluded),
             ("policies", decision.policies, verdict.policies),
         )
