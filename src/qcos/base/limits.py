@@ -26,10 +26,10 @@ IDEMPOTENCY_KEY_MAX: Final = 255  # characters, as Stripe
 
 # Policy
 POLICY_DEADLINE_S: Final = 0.100  # one evaluation; a shipped bundle takes under 1 ms
-POLICY_MEMORY_BYTES: Final = 3 * 1024**3 // 2  # address space of the evaluating process; its allocator reserves 1 GiB at start
+POLICY_MEMORY_BYTES: Final = 3 * 1024**3 // 2  # address space; the engine's allocator reserves 1 GiB at start
 MAX_POLICY_BYTES: Final = 1024 * 1024  # one bundle, all files; the engine's own limit per file
 MAX_POLICY_FILES: Final = 200  # files of one bundle
-MAX_VERDICT_BYTES: Final = 1024 * 1024  # what the policies may answer; 500 backends excluded four times over are 0.5 MB
+MAX_VERDICT_BYTES: Final = 1024 * 1024  # the policies' answer; 500 backends excluded 4 times are 0.5 MB
 MAX_VERDICT_REASONS: Final = 100  # denials kept in one decision; more tell nobody more
 POLICY_LOAD_DEADLINE_S: Final = 10.0  # start the process, read and check a bundle of MAX_POLICY_BYTES
 POLICY_TEST_DEADLINE_S: Final = 30.0  # all tests of one bundle; the child ends itself after 60
