@@ -4,6 +4,7 @@ was made.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qcos.base.errors import NotFound
 from qcos.cli.job_view import instant, show_decision
 from qcos.cli.listing import Column, of, show_items
 from qcos.cli.options import AsJson, server_extra
 from qcos.cli.output import FAILED_CHECK, emit, members, plain, table
-from qcos.client import from_environment
+from qcos.client import Client, from_environment
 from qcos.client.model import Decision, Json
 
 app = typer.Typer(
@@ -102,12 +104,15 @@ def explain(
 ) -> None:
     """Explain a decision: every reason, the policies asked, what they were told."""
     with from_environment() as client:
-        found = (
-            client.policies.decision(decision)
-            if decision.startswith("dec-")
-            else client.jobs.decision(decision)
-        )
+        found = _decision(client, decision)
     emit(found, as_json, lambda console: _show_explained(console, found))
+
+
+def _decision(client: Client, name: str) -> Decision:
+    if name.startswith("decision-"):
+        with contextlib.suppress(NotFound):  # a job may be called so, too
+            return client.policies.decision(name)
+    return client.jobs.decision(name)
 
 
 def _show_bundle(console: Console, bundle: Json) -> None:

@@ -16,8 +16,8 @@ _HEAD = """\
 # Command line
 
 `qcos` does through the public API what it does for you; only `evidence verify`, `ledger verify`, `ledger
-fsck` and `policy test` work without a server. `qcos COMMAND --help` says the same as this page, which is written by
-`python -m qcos.cli.reference`.
+fsck` and `policy test` work without a server. `qcos COMMAND --help` says the same as this page,
+which is written by `python -m qcos.cli.reference`.
 
 ## Where the server is
 
@@ -38,8 +38,8 @@ The environment goes before the file. The file's token is given to the file's se
 ## What programs can rely on
 
 - With `--json` standard output carries nothing but JSON, one value a line; errors are one line of JSON
-  on standard error: `family`, `code`, `message`, `subject`, `expected`, `got`, `hint`, `problems`, and every other
-  member of the server's problem document (RFC 9457).
+  on standard error: `family`, `code`, `message`, `subject`, `expected`, `got`, `hint`, `problems`, and
+  every other member of the server's problem document (RFC 9457).
 - Requests are sent again when that is safe (at most six times, `Retry-After` is honoured); a job is submitted
   under one idempotency key, so it is never submitted twice.
 - Amounts of money are exact: decimal text in `amount`, integer micro-units in `micro`.
