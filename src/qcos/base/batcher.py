@@ -50,7 +50,7 @@ class Batcher(Generic[Item, Result]):
             while len(waiting) < self._limit and not self._queue.empty():
                 waiting.append(self._queue.get())
             ended = None in waiting
-            batch = [pair for pair in waiting if pair is not None]
+            batch = [pair for pair in waiting if pair is not None and pair[1].set_running_or_notify_cancel()]
             if batch:
                 self._answer(batch)
 

@@ -51,6 +51,7 @@ HEARTBEAT_TIMEOUT_S: Final = 6.0  # a worker silent for so long is taken for dea
 DEQUEUE_TIMEOUT_S: Final = 2.0  # idle poll, which also finds the tasks of dead workers
 STAGE_BATCH: Final = 64  # jobs whose stage is written in one scope
 MAX_ATTEMPTS: Final = 5  # times a job may lose its worker before it is failed as poison
+CROWD_ATTEMPTS: Final = 2  # a job that has lost so many workers runs apart from other such jobs: it may be what they died of
 
 # Identity
 TOKEN_DAYS_DEFAULT: Final = 90  # life of an API token when nothing is asked for

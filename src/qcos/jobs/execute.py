@@ -11,21 +11,22 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from qcos.base.batcher import Batcher
-from qcos.base.errors import DriverError, QcosError
+from qcos.base.errors import DriverError, QcosError, Unavailable
 from qcos.base.limits import STAGE_BATCH
 from qcos.db.engine import scope
 from qcos.db.queue import Task
 from qcos.drivers.contract import Driver, Handle, Outcome
 from qcos.jobs import store
 from qcos.jobs.cancel import end
-from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED
+from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED, SUBMITTING
 from qcos.jobs.model import Ended, Job
 from qcos.jobs.observe import Collected, collected, keep, load
 from qcos.jobs.seal import Sealer
@@ -40,6 +41,8 @@ Value = TypeVar("Value")
 _log = logging.getLogger("qcos.worker")
 _FIRST_LOOK_S = 0.001
 _SLOWEST_LOOK_S = 1.0
+_FIRST_RETRY_S = 0.2
+_SLOWEST_RETRY_S = 30.0
 _CANCEL_LOOK_S = 0.25  # how often a running job's row is asked whether somebody wants it cancelled
 _THREADS = 8
 
@@ -58,8 +61,9 @@ class Execution:
     sealer: Sealer
     book: PriceBook
     worker: str
+    _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False)
-    _claims: Batcher[Task, Claimed | None] = field(init=False)
+    _claims: Batcher[tuple[Task, bool], Claimed | None] = field(init=False)
     _running: Batcher[tuple[Job, Handle], bool] = field(init=False)
     _results: Batcher[Collected, bool] = field(init=False)
     _endings: Batcher[Ended, bool] = field(init=False)
@@ -84,15 +88,23 @@ class Execution:
         Raises:
             Unavailable: The database is gone; the task stays in the queue for a later worker.
         """
-        claimed = await asyncio.wrap_future(self._claims.submit(task))
-        if claimed is None:
+        claimed = await asyncio.wrap_future(self._claims.submit((task, False)))
+        if claimed is not None:
+            await self._execute(claimed, AsyncExitStack())
             return
+        async with AsyncExitStack() as apart:  # it has ended; or it was in hand when workers were lost, and may be what they died of
+            await apart.enter_async_context(self._alone)
+            claimed = await asyncio.wrap_future(self._claims.submit((task, True)))
+            if claimed is not None:
+                await self._execute(claimed, apart)
+
+    async def _execute(self, claimed: Claimed, apart: AsyncExitStack) -> None:
         job = claimed.job
         with tracing.continued(job.trace, "job.execute", {"qcos.job": job.id, "qcos.backend": job.backend or ""}):
             began = time.monotonic()
             try:
-                result = await self._collect(claimed)
-            except asyncio.CancelledError:
+                result = await self._collect(claimed, apart)
+            except Unavailable:  # of the database: what a driver has not answered is asked again
                 raise
             except QcosError as error:
                 await self._end(Ended(job, FAILED, error.as_dict()))
@@ -105,18 +117,20 @@ class Execution:
                 instruments.stage("seal_and_settle", time.monotonic() - began)
                 instruments.outcome("completed", job.provider or "")
 
-    async def _collect(self, claimed: Claimed) -> Collected | None:
+    async def _collect(self, claimed: Claimed, apart: AsyncExitStack) -> Collected | None:
         """Return the job's result, kept; None when the job is not ours any more or was cancelled."""
         job = claimed.job
         if claimed.before == COLLECTED:
             return await self._in_thread(load, self.engine, job)
-        if job.cancel_requested:
+        driver = self.drivers[job.driver or ""]
+        handle = await self._submit(driver, claimed)
+        if handle is None:
             await self._end(Ended(job, CANCELLED, {}))
             return None
-        driver = self.drivers[job.driver or ""]
-        handle = await self._call(driver, "submit", submit, driver, claimed)
         if not await asyncio.wrap_future(self._running.submit((job, handle))):
             return None
+        if not driver.local:  # what runs at the vendor does not end this process, and may take days
+            await apart.aclose()
         outcome = await self._follow(driver, job, handle)
         if outcome is None:
             await self._end(Ended(job, CANCELLED, {}))
@@ -124,23 +138,43 @@ class Execution:
         result = collected(job, outcome)
         return result if await asyncio.wrap_future(self._results.submit(result)) else None
 
-    async def _follow(self, driver: Driver, job: Job, handle: Handle) -> Outcome | None:
-        """Look at the job at the vendor until it ends; None when it was cancelled."""
-        pause, asked = _FIRST_LOOK_S, time.monotonic()
+    async def _submit(self, driver: Driver, claimed: Claimed) -> Handle | None:
+        """Bring the job to the vendor, however long that does not answer; None when it was cancelled and the vendor has none of it."""
+        pause = _FIRST_RETRY_S
         while True:
-            seen = await self._call(driver, "observe", driver.observe, handle)
-            if seen.state == "done":
-                return await self._call(driver, "result", driver.result, handle, 0.0)
-            if seen.state == "cancelled":
+            try:
+                return await self._call(driver, "submit", submit, driver, claimed)
+            except Unavailable as error:  # the vendor may have it: it is looked for before it is given again
+                _log.warning("the driver %s is asked again in %g s: %s", driver.name, pause, error, extra={"job": claimed.job.id})
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _SLOWEST_RETRY_S)
+            wanted = await self._in_thread(self._cancel_wanted, claimed.job)
+            claimed = Claimed(replace(claimed.job, cancel_requested=wanted), SUBMITTING)
+
+    async def _follow(self, driver: Driver, job: Job, handle: Handle) -> Outcome | None:
+        """Look at the job at the vendor until it ends; None when it was cancelled. A vendor that does not answer is asked again."""
+        pause, asked, cancel = _FIRST_LOOK_S, time.monotonic(), False
+        while True:
+            try:
+                if cancel:
+                    await self._call(driver, "cancel", driver.cancel, handle)  # the next look says what came of it
+                seen = await self._call(driver, "observe", driver.observe, handle)
+                state = getattr(seen, "state", None)
+                if state == "done":
+                    return await self._call(driver, "result", driver.result, handle, 0.0)
+            except Unavailable as error:
+                _log.warning("the driver %s is asked again: %s", driver.name, error, extra={"job": job.id})
+                state, pause = "running", max(pause, _FIRST_RETRY_S)
+            if state == "cancelled":
                 return None
-            if seen.state == "failed":
+            if state == "failed":
                 raise DriverError("driver.job_failed", f"the vendor reports: {seen.message or 'failed'}", subject=handle.remote_id)
+            if state not in ("queued", "running"):
+                raise DriverError("driver.answer", "the driver observed nothing known", subject=driver.name, got=repr(seen)[:200])
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _SLOWEST_LOOK_S)
             if time.monotonic() - asked >= _CANCEL_LOOK_S:
-                asked = time.monotonic()
-                if await self._in_thread(self._cancel_wanted, job):
-                    await self._call(driver, "cancel", driver.cancel, handle)  # the next look says what came of it
+                asked, cancel = time.monotonic(), await self._in_thread(self._cancel_wanted, job)
 
     def _cancel_wanted(self, job: Job) -> bool:
         with scope(self.engine, job.tenant) as connection:

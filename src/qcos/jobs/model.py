@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from qcos.base.canonical import canonical
 from qcos.base.clock import rfc3339
+from qcos.base.errors import QcosError
 from qcos.jobs.lifecycle import STEPS
 
 
@@ -88,3 +90,11 @@ class Ended:
     job: Job
     state: str
     error: dict[str, Any]
+
+
+def keepable(value: object) -> bool:
+    """Tell whether a value from outside is JSON that the database takes: no NUL character, no number beyond 2^53."""
+    try:
+        return b"\\u0000" not in canonical(value)
+    except (QcosError, ValueError, TypeError, RecursionError):
+        return False

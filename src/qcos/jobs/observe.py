@@ -6,8 +6,7 @@ The result is committed before anything is made of it: from then on no crash can
 from __future__ import annotations
 
 import datetime as dt
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,14 @@ import sqlalchemy as sa
 
 from qcos.base.canonical import canonical, digest
 from qcos.base.clock import now, parse_rfc3339, rfc3339
+from qcos.base.errors import DriverError
+from qcos.base.limits import MAX_MICRO
 from qcos.db.engine import scope
 from qcos.drivers.contract import Outcome
 from qcos.jobs import store
 from qcos.jobs.lifecycle import COLLECTED, RUNNING, SUBMITTING
-from qcos.jobs.model import Job, Step
+from qcos.jobs.model import Job, Step, keepable
 from qcos.jobs.tenants import by_tenant
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,13 @@ class Collected:
 
 
 def collected(job: Job, outcome: Outcome) -> Collected:
-    """Turn a driver's outcome into the result that is kept."""
+    """Turn a driver's outcome into the result that is kept.
+
+    Raises:
+        DriverError: ``driver.answer`` when the outcome is not what the contract promises; nothing could be proved with it.
+    """
+    if wrong := _wrong(outcome, len(job.facts)):
+        raise DriverError("driver.answer", f"the driver gave an outcome that cannot be kept: {wrong}", subject=job.driver or "")
     payload = canonical(
         {
             "job_id": job.id,
@@ -75,6 +81,32 @@ def collected(job: Job, outcome: Outcome) -> Collected:
         "output": digest(payload),
     }
     return Collected(job, payload, facts)
+
+
+def _wrong(outcome: Any, circuits: int) -> str:  # Any: a driver is somebody else's code
+    """Return what is wrong with an outcome; empty: nothing."""
+    if not isinstance(outcome, Outcome):
+        return f"it is a {type(outcome).__name__}"
+    given: Any = outcome  # nor are its members what their annotations say
+    if not isinstance(given.counts, tuple | list) or len(given.counts) != circuits:
+        return f"not one count for each of {circuits} circuits"
+    numbers = [given.shots_executed, given.queue_ms, given.compiled_depth]
+    for counts in given.counts:
+        if not isinstance(counts, Mapping) or not all(isinstance(bits, str) and set(bits) <= set("01 ") for bits in counts):
+            return "counts are not by bit string"
+        numbers += counts.values()
+    if not isinstance(given.meters, Mapping) or not isinstance(given.metadata, Mapping):
+        return "meters or metadata are no mapping"
+    numbers += given.meters.values()
+    if not all(type(n) is int and 0 <= n <= MAX_MICRO for n in numbers):
+        return "a number is no integer from 0 to 2^53-1"
+    if not all(isinstance(at, dt.datetime) and at.tzinfo is not None for at in (given.started, given.ended)):
+        return "times have no zone"
+    if given.ended < given.started:
+        return "it ended before it started"
+    if not isinstance(given.compiler, str) or not keepable([given.seed, given.compiler, given.metadata, dict(given.meters)]):
+        return "metadata is not JSON"
+    return ""
 
 
 def keep(engine: sa.Engine, results: Sequence[Collected]) -> list[bool]:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from qcos.base.clock import now
 from qcos.base.errors import NotFound
+from qcos.base.limits import CROWD_ATTEMPTS
 from qcos.db.engine import metadata
 from qcos.jobs.lifecycle import COLLECTED, QUEUED, SUBMITTING, UNFINISHED
 from qcos.jobs.model import Job, Step
@@ -140,15 +141,18 @@ class Change:
     error: dict[str, Any] | None = None
 
 
-def claim(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str], step: Step) -> list[tuple[Job, str]]:
+def claim(
+    connection: sa.Connection, tenant: UUID, job_ids: Sequence[str], step: Step, alone: Sequence[str]
+) -> list[tuple[Job, str]]:
     """Write the intent to submit jobs: state ``submitting`` and the next attempt. Jobs already collected keep their state.
 
     Returns:
-        The jobs taken, each with the state it had before. Finished jobs are not among them.
+        The jobs taken, each with the state it had before. Finished jobs are not among them, nor those with `CROWD_ATTEMPTS` that are not
+        in ``alone``.
     """
     old = (
         sa.select(job.c.id, job.c.state.label("before"))
-        .where(job.c.tenant == tenant, job.c.id.in_(job_ids), job.c.state.in_(UNFINISHED))
+        .where(job.c.tenant == tenant, job.c.id.in_(job_ids), job.c.state.in_(UNFINISHED), sa.or_(job.c.attempt < CROWD_ATTEMPTS, job.c.id.in_(alone)))
         .order_by(job.c.id)
         .with_for_update()
         .cte("old")

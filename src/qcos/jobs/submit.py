@@ -20,7 +20,7 @@ from qcos.db.queue import Task
 from qcos.drivers.contract import Circuit, Driver, Handle, Work
 from qcos.jobs import store
 from qcos.jobs.lifecycle import QUEUED, RUNNING, SUBMITTING
-from qcos.jobs.model import Job, Step
+from qcos.jobs.model import Job, Step, keepable
 from qcos.jobs.spec import decode_base64
 from qcos.jobs.tenants import by_tenant
 
@@ -33,19 +33,25 @@ class Claimed:
     before: str
 
 
-def claim(engine: sa.Engine, worker: str, tasks: Sequence[Task]) -> list[Claimed | None]:
-    """Take jobs: write the intent to submit them. None for a job that has ended already.
+def claim(engine: sa.Engine, worker: str, tasks: Sequence[tuple[Task, bool]]) -> list[Claimed | None]:
+    """Take jobs: write the intent to submit them.
+
+    Args:
+        engine: As the application's role.
+        worker: Who takes them, for the record.
+        tasks: Each with whether its job runs apart from other suspects. A suspect has lost `CROWD_ATTEMPTS` workers; it is taken only so.
 
     Returns:
-        One answer for each task, in order.
+        One answer for each task, in order: None for a job that has ended, and for a suspect that is not to run apart.
     """
     taken: dict[Task, Claimed] = {}
-    for tenant, group in by_tenant(tasks, lambda task: task.tenant).items():
+    for tenant, group in by_tenant(tasks, lambda pair: pair[0].tenant).items():
+        ids, alone = [task.job for task, _ in group], [task.job for task, apart in group if apart]
         with scope(engine, tenant) as connection:
             step = Step("executing", now(), {"worker": worker})
-            for job, before in store.claim(connection, tenant, [task.job for task in group], step):
+            for job, before in store.claim(connection, tenant, ids, step, alone):
                 taken[Task(tenant, job.id)] = Claimed(job, before)
-    return [taken.get(task) for task in tasks]
+    return [taken.get(task) for task, _ in tasks]
 
 
 def work_of(job: Job) -> Work:
@@ -68,14 +74,22 @@ def submission_key(job: Job) -> str:
     return f"{job.tenant}/{job.id}"
 
 
-def submit(driver: Driver, claimed: Claimed) -> Handle:
+def submit(driver: Driver, claimed: Claimed) -> Handle | None:
     """Give a job to the vendor, or find it there when an earlier worker may have done so.
 
+    Returns:
+        The vendor's handle; None when the job is to be cancelled and the vendor has none of it.
+
     Raises:
-        DriverError: From the driver, or ``driver.workers_lost`` when the job has taken too many workers down with it.
+        DriverError: From the driver, ``driver.answer``, or ``driver.workers_lost`` when the job has taken too many workers down with it.
+        Unavailable: The vendor does not answer; it may have the job: come again with ``before`` other than ``queued``.
     """
     job = claimed.job
     assert job.backend is not None  # noqa: S101 - it is placed
+    if (found := _found(driver, claimed)) is not None:
+        return found
+    if job.cancel_requested:
+        return None
     if job.attempt > MAX_ATTEMPTS:
         raise DriverError(
             "driver.workers_lost",
@@ -85,12 +99,24 @@ def submit(driver: Driver, claimed: Claimed) -> Handle:
             got=str(job.attempt),
             hint="the circuit may need more memory than the worker has",
         )
-    if claimed.before != QUEUED:
-        if job.handle is not None and not driver.local:
-            return Handle.from_dict(job.handle)
-        if (found := driver.find(job.backend, submission_key(job))) is not None:
-            return found
-    return driver.submit(job.backend, work_of(job), submission_key(job))
+    return _checked(driver, driver.submit(job.backend, work_of(job), submission_key(job)))
+
+
+def _found(driver: Driver, claimed: Claimed) -> Handle | None:
+    job = claimed.job
+    if claimed.before == QUEUED or job.backend is None:
+        return None
+    if job.handle is not None and not driver.local:
+        return Handle.from_dict(job.handle)
+    found = driver.find(job.backend, submission_key(job))
+    return found if found is None else _checked(driver, found)
+
+
+def _checked(driver: Driver, handle: object) -> Handle:
+    """Return a handle that can be written down."""
+    if isinstance(handle, Handle) and keepable(handle.as_dict()):
+        return handle
+    raise DriverError("driver.answer", "the driver gave no handle that can be kept", subject=driver.name, got=repr(handle)[:200])
 
 
 def mark_running(engine: sa.Engine, submitted: Sequence[tuple[Job, Handle]]) -> list[bool]:
