@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from qcos.base.errors import Invalid
+from qcos.base.errors import Invalid, Limit
+from qcos.base.limits import MAX_NESTING
 from qcos.circuits.gates import LIBRARIES
 from qcos.circuits.openqasm import line_of
 
@@ -35,6 +36,7 @@ _OPAQUE = re.compile(rf"opaque\s+({_NAME})\s*+(?:\(([\w\s,]*+)\)\s*+)?({_NAME}(?
 _STOP = re.compile(r"[;{}]")
 _BEFORE_VALUES = tuple("=,(<>+-*/:&|!~^%[")
 _IN = re.compile(r"\W?in")
+_CONTROL = re.compile(r"(?<!\w)(?:if|for|while|else|ctrl|negctrl|inv|pow)(?!\w)")
 _FIRST_WORD = re.compile(_NAME)
 
 _KEYWORDS = """
@@ -70,18 +72,20 @@ def split(bare: str, format: str) -> Iterator[Flat | Piece]:
 
     Raises:
         Invalid: ``circuit.syntax``, ``circuit.version``.
+        Limit: ``circuit.nesting``.
     """
-    position, first, after_piece = 0, True, False
+    position, first, after_piece, chain = 0, True, False, 0
     while (position := _skip_blanks(bare, position)) < len(bare):
         statement, end = _flat(bare, position, format)
         if statement is None:
             end = _piece_end(bare, position)
             text = bare[position:end]
             word = _FIRST_WORD.match(text)
-            if word and word[0] == "else" and not after_piece:
-                raise Invalid(
-                    "circuit.syntax", "an else without its if", subject=f"line {line_of(bare, position)}"
-                )
+            chain = chain + 1 if word and word[0] == "else" else 0
+            if chain and not after_piece:
+                where = f"line {line_of(bare, position)}"
+                raise Invalid("circuit.syntax", "an else without its if", subject=where)
+            _check_chain(bare, position, text, chain)
             yield Piece(position, text)
             after_piece = True
         else:
@@ -92,31 +96,49 @@ def split(bare: str, format: str) -> Iterator[Flat | Piece]:
         first, position = False, end
 
 
+def _check_chain(bare: str, position: int, text: str, chain: int) -> None:
+    """Refuse nesting that needs no brackets: ``if (a) if (b) ...`` and ``else if ... else if ...``."""
+    longest = max(len(_CONTROL.findall(part)) for part in _STOP.split(text))
+    if max(longest, chain) > MAX_NESTING:
+        raise Limit(
+            "circuit.nesting",
+            "conditions, loops or modifiers are nested too deeply",
+            subject=f"line {line_of(bare, position)}",
+            expected=f"at most {MAX_NESTING} levels",
+            hint="write conditions one after another, and ctrl(n) for many controls",
+        )
+
+
 def _skip_blanks(bare: str, position: int) -> int:
     found = _BLANK.match(bare, position)
     return found.end() if found else position
 
 
 def _flat(bare: str, position: int, format: str) -> tuple[Flat | None, int]:
+    """Read the statement at a position; None when no pattern of the format fits."""
+    third = format == "QASM3"
     found = _APPLY.match(bare, position)
-    if found and found[1] not in KEYWORDS:
-        return Flat("gate", position, found[1], found[2], tuple(found[3].split(","))), found.end()
-    if found and found[1] in ("barrier", "reset", "measure") and found[2] is None:
-        return Flat(found[1], position, operands=tuple(found[3].split(","))), found.end()
+    if found and (third or "$" not in found[3]):
+        if found[1] not in KEYWORDS:
+            return Flat("gate", position, found[1], found[2], tuple(found[3].split(","))), found.end()
+        if found[1] in ("barrier", "reset", "measure")[: 3 if third else 2] and found[2] is None:
+            return Flat(found[1], position, operands=tuple(found[3].split(","))), found.end()
     if found := _MEASURE.match(bare, position):
-        source, target = (found[1], found[2]) if found[1] else (found[4], found[3])
-        return Flat("store", position, operands=(source, target)), found.end()
+        if found[1]:
+            return Flat("store", position, operands=(found[1], found[2])), found.end()
+        return (Flat("store", position, operands=(found[4], found[3])) if third else None), found.end()
     if found := _REGISTER.match(bare, position):
         if found[1]:
-            return Flat(found[1], position, found[3], operands=(found[2] or "",)), found.end()
-        return Flat(
-            {"qreg": "qubit", "creg": "bit"}[found[4]], position, found[5], operands=(found[6],)
-        ), found.end()
-    if found := _INCLUDE.match(bare, position):
+            return (
+                Flat(found[1], position, found[3], operands=(found[2] or "",)) if third else None
+            ), found.end()
+        kind = "qubit" if found[4] == "qreg" else "bit"
+        return Flat(kind, position, found[5], operands=(found[6],)), found.end()
+    if (found := _INCLUDE.match(bare, position)) and (third or found[1] == "qelib1.inc"):
         return Flat("include", position, found[1]), found.end()
     if found := _VERSION.match(bare, position):
         return Flat("version", position, found[1]), found.end()
-    if format == "QASM2" and (found := _OPAQUE.match(bare, position)):
+    if not third and (found := _OPAQUE.match(bare, position)):
         return Flat("opaque", position, found[1], found[2], tuple(found[3].split(","))), found.end()
     return None, position
 

@@ -48,4 +48,4 @@ class CircuitFacts:
     @classmethod
     def from_dict(cls, members: dict[str, Any]) -> CircuitFacts:  # Any: JSON made by `as_dict`
         """Return the facts that `as_dict` wrote."""
-        return cls(**{**members, "parameters": tuple(members["parameters"])})
+        return cls(**{**members, "gates": dict(members["gates"]), "parameters": tuple(members["parameters"])})

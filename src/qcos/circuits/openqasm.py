@@ -137,7 +137,7 @@ def _without_comments(text: str) -> str:
             parts.append(" " * (end - start))
         else:
             end = _comment_end(text, start)
-            parts.append(re.sub(r"[^\n]", " ", text[start:end]))
+            parts.append("\n".join(" " * len(line) for line in text[start:end].split("\n")))
         position = end
     parts.append(text[position:])
     return "".join(parts)

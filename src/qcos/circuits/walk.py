@@ -209,6 +209,9 @@ class Walk(Operands):
                 expected=f"{gate.angles} parameters and {wanted} qubits",
                 got=f"{angles} parameters and {len(operands)} operands",
             )
+        for register in operands:
+            if not register.quantum:
+                raise Invalid("circuit.operand", f"the gate {name!r} acts on qubits, not on bits")
         for wires in self._each(operands):
             self.tally.gate(gate, name, wires, controls)
 

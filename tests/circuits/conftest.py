@@ -1,0 +1,16 @@
+"""One reader with one child for all tests of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from qcos.circuits.reader import CircuitReader
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[CircuitReader]:
+    made = CircuitReader(1)
+    yield made
+    made.close()
