@@ -38,7 +38,7 @@ def test_listing_describing_and_estimating_load_no_sdk() -> None:
 
 
 def test_the_shipped_drivers_are_drivers() -> None:
-    """R8.5: three vendors, one contract; names and price keys are unique over all of them."""
+    """R8.5: three vendors, one contract; names are unique over all of them."""
     drivers = registry.load_installed()
     assert sorted(drivers) == ["aer", "braket", "cirq"]
     assert all(isinstance(driver, Driver) for driver in drivers.values())
@@ -46,6 +46,7 @@ def test_the_shipped_drivers_are_drivers() -> None:
     assert len({b.name for b in backends}) == len(backends) == 6
     assert {b.provider for b in backends} == {"qiskit-aer", "aws-braket", "google-cirq"}
     assert {b.name for b in backends if b.zone == "sovereign" and b.on_premise} == {"aer-ideal"}
+    assert {b.price_key for b in backends} == {"local/aer", "local/aer-noise", "local/braket", "local/cirq"}
     assert {b.name for b in backends if b.calibration} == {"aer-fake-manila", "aer-fake-kolkata"}
     assert next(b.qubits for b in backends if b.name == "aer-fake-manila") == 5
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import json
 import os
 import signal
@@ -19,16 +20,24 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, DriverError, Limit, NotFound, QcosError, Unavailable
-from qcos.base.limits import LOCAL_QUEUE_MAX, LOCAL_RUN_BYTES, LOCAL_RUN_SECONDS, LOCAL_RUNS_KEPT
+from qcos.base.limits import (
+    LOCAL_FETCHED_KEPT,
+    LOCAL_QUEUE_MAX,
+    LOCAL_RUN_BYTES,
+    LOCAL_RUN_SECONDS,
+    LOCAL_RUNS_KEPT,
+    LOCAL_STRINGS_KEPT,
+)
 from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess
 from qcos.drivers.contract import FINAL, Handle, Observation, Outcome, State, Work
 
-LOAD_SECONDS = 180.0  # the slowest SDK takes 8 s on an idle core
+_LOAD_SECONDS = 180.0  # the slowest SDK takes 8 s on an idle core
+_DEADLINE_S = LOCAL_RUN_SECONDS + _LOAD_SECONDS
 
 
 @dataclass(slots=True)
@@ -37,14 +46,21 @@ class _Run:
 
     handle: Handle
     key: str
-    work: Work
+    fingerprint: bytes
+    request: bytes  # let go of when the run ends: sources may be large
     seed: int
+    shots: int
     queued_at: float
     state: State = "queued"
     child: KillableProcess | None = None
     outcome: Outcome | None = None
     error: QcosError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def size(self) -> int:
+        """Return how many bit strings its outcome holds."""
+        return sum(len(counts) for counts in self.outcome.counts) if self.outcome else 0
 
 
 class Runs:
@@ -55,7 +71,7 @@ class Runs:
         module: Its child module, run as ``python -m``.
         processes: Most processes at once; each is started when first needed.
         draw_seed: Gives the seed of work that has none.
-        keep: Ended runs that can still be asked for; older ones are forgotten, their keys too.
+        keep: Fetched runs that can still be asked for; older ones are forgotten, their keys too.
     """
 
     def __init__(
@@ -65,7 +81,7 @@ class Runs:
         *,
         processes: int,
         draw_seed: Callable[[], int],
-        keep: int = LOCAL_RUNS_KEPT,
+        keep: int = LOCAL_FETCHED_KEPT,
     ) -> None:
         self._driver, self._module, self._limit = driver, module, processes
         self._draw_seed, self._keep = draw_seed, keep
@@ -73,7 +89,9 @@ class Runs:
         self._waiting: deque[_Run] = deque()
         self._by_id: dict[str, _Run] = {}
         self._by_key: dict[tuple[str, str], _Run] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, _Run] = OrderedDict()  # and not fetched yet
+        self._fetched: OrderedDict[str, _Run] = OrderedDict()
+        self._strings = 0
         self._free: list[KillableProcess] = []
         self._started = 0
         self._threads: list[threading.Thread] = []
@@ -83,9 +101,11 @@ class Runs:
 
     def submit(self, backend: str, work: Work, key: str) -> Handle:
         """Queue work; the same backend and key give the same handle."""
+        text = _text(work)
+        fingerprint = hashlib.sha256(text).digest()
         with self._lock:
             if (known := self._by_key.get((backend, key))) is not None:
-                if known.work != work:
+                if known.fingerprint != fingerprint:
                     raise Conflict("driver.key", "the key was used for other work", subject=key)
                 return known.handle
             if self._closed:
@@ -95,7 +115,8 @@ class Runs:
             self._count += 1
             handle = Handle(backend, f"{self._prefix}-{self._count}", {"key": key})
             seed = self._draw_seed() if work.seed is None else work.seed
-            run = _Run(handle, key, work, seed, time.monotonic())
+            request = _request("run", backend, seed, text)
+            run = _Run(handle, key, fingerprint, request, seed, work.shots, time.monotonic())
             self._by_key[backend, key] = self._by_id[handle.remote_id] = run
             self._waiting.append(run)
             if len(self._threads) < min(self._limit, len(self._waiting)):
@@ -123,8 +144,10 @@ class Runs:
             raise Unavailable(
                 "driver.not_done", "the run has not ended", subject=handle.remote_id, got=run.state
             )
+        with self._lock:
+            self._fetched_now(run)
         if run.error is not None:
-            raise run.error
+            raise run.error.with_traceback(None)  # one object for all who ask
         assert run.outcome is not None  # noqa: S101 - an ended run has one or the other
         return run.outcome
 
@@ -167,7 +190,7 @@ class Runs:
         try:
             for process in idle:
                 for backend in backends:
-                    _ask(process, {"do": "load", "backend": backend, "deadline_s": LOAD_SECONDS})
+                    _ask(process, _request("load", backend))
         finally:
             for process in idle:
                 self._give_back(process)
@@ -244,11 +267,7 @@ class Runs:
         answer: dict[str, Any] = {}
         error: QcosError | None = None
         try:
-            work = {**asdict(run.work), "seed": run.seed}
-            deadline_s = LOCAL_RUN_SECONDS + LOAD_SECONDS
-            answer = _ask(
-                process, {"do": "run", "backend": run.handle.backend, "work": work, "deadline_s": deadline_s}
-            )
+            answer = _ask(process, run.request)
         except QcosError as raised:
             error = raised
         except BaseException as raised:  # nobody may wait for ever, whatever happens here
@@ -266,22 +285,54 @@ class Runs:
         self, run: _Run, state: State, *, outcome: Outcome | None = None, error: QcosError | None = None
     ) -> None:
         run.state, run.outcome, run.error = state, outcome, error
+        run.request = b""
         run.ended.set()
-        self._ended[run.handle.remote_id] = None
-        while len(self._ended) > self._keep:
-            oldest, _ = self._ended.popitem(last=False)
-            gone = self._by_id.pop(oldest)
-            del self._by_key[gone.handle.backend, gone.key]
+        self._ended[run.handle.remote_id] = run
+        if error is not None:
+            self._fetched_now(run)  # there is nothing to fetch
+        while len(self._ended) > LOCAL_RUNS_KEPT:
+            self._forget(self._ended.popitem(last=False)[1])
+
+    def _fetched_now(self, run: _Run) -> None:
+        """Let a run be forgotten: what nobody has fetched is kept longer."""
+        if self._ended.pop(run.handle.remote_id, None) is None:
+            return
+        self._fetched[run.handle.remote_id] = run
+        self._strings += run.size
+        while len(self._fetched) > self._keep or (
+            self._strings > LOCAL_STRINGS_KEPT and len(self._fetched) > 1
+        ):
+            _, oldest = self._fetched.popitem(last=False)
+            self._strings -= oldest.size
+            self._forget(oldest)
+
+    def _forget(self, run: _Run) -> None:
+        del self._by_id[run.handle.remote_id]
+        del self._by_key[run.handle.backend, run.key]
 
 
-def _ask(process: KillableProcess, message: dict[str, Any]) -> dict[str, Any]:
-    """Send a message to a simulating process and return its answer.
+def _text(work: Work) -> bytes:
+    """Return work as JSON: what a process is told and what two works with one key are compared by."""
+    circuits = [
+        {"source": c.source, "format": c.format, "parameters": dict(c.parameters)} for c in work.circuits
+    ]
+    members = {"circuits": circuits, "shots": work.shots, "seed": work.seed, "options": dict(work.options)}
+    return json.dumps(members, sort_keys=True).encode()
+
+
+def _request(do: str, backend: str, seed: int = 0, work: bytes = b"{}") -> bytes:
+    head = {"do": do, "backend": backend, "seed": seed, "deadline_s": _DEADLINE_S}
+    return json.dumps(head).encode()[:-1] + b', "work": ' + work + b"}"
+
+
+def _ask(process: KillableProcess, request: bytes) -> dict[str, Any]:
+    """Send a request to a simulating process and return its answer.
 
     Raises:
         DriverError: What the process reports; ``driver.deadline``; ``driver.crashed``.
     """
     try:
-        answer: dict[str, Any] = json.loads(process.call(json.dumps(message).encode(), message["deadline_s"]))
+        answer: dict[str, Any] = json.loads(process.call(request, _DEADLINE_S))
     except DeadlineExceeded as error:
         raise DriverError(
             "driver.deadline",
@@ -303,7 +354,7 @@ def _outcome(run: _Run, answer: dict[str, Any]) -> Outcome:
     ended, elapsed_us = now(), int(answer["elapsed_us"])
     waited_ms = int((time.monotonic() - run.queued_at) * 1000) - elapsed_us // 1000
     counts = tuple(answer["counts"])
-    shots = run.work.shots * len(counts)
+    shots = run.shots * len(counts)
     return Outcome(
         counts=counts,
         shots_executed=shots,

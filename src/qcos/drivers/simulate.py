@@ -143,7 +143,7 @@ def _run(
     _forget_peak()
     cpu, began = time.process_time_ns(), time.perf_counter_ns()
     ran = [
-        _run_one(simulator, reader, message["backend"], circuit, work, index)
+        _run_one(simulator, reader, message["backend"], circuit, work, message["seed"], index)
         for index, circuit in enumerate(work["circuits"])
     ]
     return {
@@ -165,6 +165,7 @@ def _run_one(
     backend: str,
     circuit: dict[str, Any],
     work: dict[str, Any],
+    seed: int,
     index: int,
 ) -> Ran:
     try:
@@ -180,7 +181,7 @@ def _run_one(
             program,
             circuit["parameters"],
             work["shots"],
-            (work["seed"] + index) % 2**31,
+            (seed + index) % 2**31,
             work["options"],
         )
     except DriverError as error:
