@@ -46,7 +46,8 @@ def log_in(
     kept.pop("token_file", None)
     configuration.write(file, kept | {"url": url, "token": token} | ({"project": project} if project else {}))
     value = {"url": url, "file": str(file), "principal": who}
-    emit(value, as_json, lambda console: show_object(console, value))
+    told = [("url", url), ("principal", who.get("id")), ("file", str(file))]
+    emit(value, as_json, lambda console: console.print(members(told)))
 
 
 @config.command("show")

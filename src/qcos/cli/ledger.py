@@ -28,7 +28,7 @@ from qcos.cli.options import (
     server_extra,
     write_file,
 )
-from qcos.cli.output import FAILED_CHECK, emit, members, people, plain
+from qcos.cli.output import FAILED_CHECK, emit, members, people, plain, write, write_json
 from qcos.client import from_environment
 from qcos.client.model import Json
 from qcos.ledger.checkpoint import Checkpoint, parse_body
@@ -59,7 +59,11 @@ def checkpoint(output: Output = None, as_json: AsJson = False) -> None:
         note = client.ledger.checkpoint()
     if output is not None:
         write_file(output, note)
-    emit({"checkpoint": note.decode()}, as_json, lambda console: console.print(plain(note.decode()), end=""))
+    text = note.decode("utf-8", "replace")
+    if as_json:
+        write_json({"checkpoint": text})
+    else:
+        write(plain(text))  # as it is: a wrapped line would break its signature
 
 
 @app.command()

@@ -190,20 +190,22 @@ def _error_lines(error: QcosError) -> list[tuple[str, object]]:
     decision = error.details.get("decision")
     if isinstance(decision, dict):
         lines += reasons(decision)
-    lines.append(("job", error.details.get("job_id")))
     lines.append(("hint", error.hint))
     return lines
 
 
 def reasons(decision: dict[str, Any]) -> list[tuple[str, object]]:  # Any: JSON of a decision
-    """Return the lines that say why: each reason of a denial, each backend a policy excluded."""
-    lines: list[tuple[str, object]] = [("decision", decision.get("decision_id"))]
-    for name in ("reasons", "excluded"):
-        found = decision.get(name)
-        for reason in found if isinstance(found, list) else []:
-            if isinstance(reason, dict):
-                where = f"{reason['backend']}: " if reason.get("backend") else ""
-                hint = f" ({reason['hint']})" if reason.get("hint") else ""
-                label = "excluded" if name == "excluded" else "because"
-                lines.append((label, f"{where}{reason.get('message', '')} [{reason.get('code', '')}]{hint}"))
-    return lines
+    """Return the lines that say why: each reason of a denial, each backend that a policy excluded."""
+    because = [_reason(reason) for reason in decision.get("reasons") or []]
+    excluded = [_reason(reason) for reason in decision.get("excluded") or []]
+    return [
+        ("decision", decision.get("decision_id")),
+        *(("because", text) for text in because),
+        *(("excluded", text) for text in excluded if text not in because),
+    ]
+
+
+def _reason(reason: dict[str, Any]) -> str:  # Any: JSON of a reason
+    where = f"{reason['backend']}: " if reason.get("backend") else ""
+    hint = f" ({reason['hint']})" if reason.get("hint") else ""
+    return f"{where}{reason.get('message', '')} [{reason.get('code', '')}]{hint}"

@@ -119,7 +119,7 @@ def _show_bundle(console: Console, bundle: Json) -> None:
     console.print(members(_told(bundle)))
     for path, text in sorted(bundle.get("files", {}).items()):
         console.print(Text(f"\n# {plain(path)}", style="bold"))
-        console.print(Text(plain(text)))
+        console.print(Text(plain(text)), soft_wrap=True)
 
 
 def _show_report(console: Console, report: Json) -> None:
