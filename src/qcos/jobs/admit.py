@@ -6,7 +6,6 @@ the circuits comes before, in a killable process; nothing here calls a network.
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +19,8 @@ from qcos.base.clock import now
 from qcos.base.errors import Conflict, Invalid, NotFound, Unavailable
 from qcos.base.ids import new_id
 from qcos.base.limits import IDEMPOTENCY_KEY_MAX
-from qcos.circuits.reader import CircuitReader
 from qcos.circuits.model import CircuitFacts
+from qcos.circuits.reader import CircuitReader
 from qcos.db import queue
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -136,12 +135,12 @@ def _admit_once(
         job = _placed(job, placement, chosen)
     if not store.insert_new(connection, request.tenant, job):
         raise _Taken
-    if decision.allow and not reserve(connection, job, at):
-        raise _FundsChanged
     policies.insert_decisions(connection, request.tenant, [decision])
     append(connection, request.tenant, _records(job, decision))
     if decision.allow:
         queue.enqueue(connection, f"run:{job.driver}", [queue.Task(request.tenant, job_id)])
+        if not reserve(connection, job, at):  # last: it locks the project's month and the team's day until the commit
+            raise _FundsChanged
     return Admitted(job, decision, replayed=False)
 
 
@@ -163,7 +162,7 @@ def _job(request: Request, spec: JobSpec, key: str | None, question: Question, d
         spec=spec.canonical,
         spec_digest=spec.digest,
         facts=[f.as_dict() for f in question.facts],
-        context=_context(principal, project, spec),
+        context=_context(principal, project, spec) | {"decision": _decided(decision)},
         shots=spec.total_shots,
         seed=spec.seed if spec.seed is not None else secrets.randbelow(2**31),
         backend=None,
@@ -217,6 +216,11 @@ def _context(principal: Principal, project: Project, spec: JobSpec) -> dict[str,
         "level": spec.level,
         "retention_days": spec.retention_days,
     }
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    """Return what the evidence says of the decision."""
+    return {"allow": decision.allow, "policies": list(decision.policies), "version": decision.bundle_version, "input": decision.input_digest}
 
 
 def _records(job: Job, decision: Decision) -> list[Record]:

@@ -8,10 +8,9 @@ from typing import Any
 
 from qcos.evidence.bundle import Authority, seal
 from qcos.evidence.envelope import Signer
-from qcos.evidence.model import CircuitRun, Governance, Result, SealFacts, Sealed, What, When, Where, Who, Why
+from qcos.evidence.model import CircuitRun, Governance, Result, Sealed, SealFacts, What, When, Where, Who, Why
 from qcos.jobs.observe import Collected
 from qcos.metering.model import Bill
-from qcos.policy.model import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +20,15 @@ class Sealer:
     signers: tuple[Signer, Signer]
     authority: Authority
 
-    def seal(self, collected: Collected, decision: Decision, bill: Bill) -> Sealed:
+    def seal(self, collected: Collected, bill: Bill) -> Sealed:
         """Seal the evidence of one job."""
-        return seal(facts_of(collected, decision, bill), self.signers, self.authority)
+        return seal(facts_of(collected, bill), self.signers, self.authority)
 
 
-def facts_of(collected: Collected, decision: Decision, bill: Bill) -> SealFacts:
+def facts_of(collected: Collected, bill: Bill) -> SealFacts:
     """Return everything the evidence of a job says (Table 1, R1.1-R1.6)."""
     job, ran, context = collected.job, collected.facts, collected.job.context
-    spec = json.loads(job.spec)
+    spec, decided = json.loads(job.spec), context["decision"]
     placement = job.placement or {}
     where = placement["where"]
     return SealFacts(
@@ -77,11 +76,11 @@ def facts_of(collected: Collected, decision: Decision, bill: Bill) -> SealFacts:
             metadata=ran["metadata"],
         ),
         governance=Governance(
-            policies_applied=decision.policies,
-            policy_decisions=("allow" if decision.allow else "deny",),
-            decision_id=decision.id,
-            policy_version=decision.bundle_version,
-            decision_digest=decision.input_digest,
+            policies_applied=tuple(decided["policies"]),
+            policy_decisions=("allow" if decided["allow"] else "deny",),
+            decision_id=job.decision,
+            policy_version=decided["version"],
+            decision_digest=decided["input"],
             price_book=bill.price_book,
             reservation={"amount": job.price, "currency": job.currency},
             evidence_level=context["level"],

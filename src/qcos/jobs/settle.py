@@ -28,12 +28,11 @@ from qcos.jobs.seal import Sealer
 from qcos.jobs.tenants import by_tenant
 from qcos.ledger.append import write
 from qcos.ledger.record import Appended, Record, prepare
-from qcos.metering import reserve, store as metering
+from qcos.metering import reserve
+from qcos.metering import store as metering
 from qcos.metering.measure import measure
 from qcos.metering.model import Bill, Settlement
 from qcos.metering.price import PriceBook, charges
-from qcos.policy import store as policies
-from qcos.policy.model import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +58,14 @@ class Settler:
         """Finish jobs. False for a job that another worker has finished or taken since."""
         done: set[tuple[UUID, str]] = set()
         for tenant, group in by_tenant(batch, lambda collected: collected.job.tenant).items():
-            with scope(self.engine, tenant) as connection:
-                decisions = policies.decisions_of(connection, tenant, [c.job.id for c in group])
-            ready = [self._prepare(collected, decisions[collected.job.id]) for collected in group]
+            ready = [self._prepare(collected) for collected in group]
             with scope(self.engine, tenant) as connection:
                 done |= {(tenant, job_id) for job_id in _write(connection, tenant, ready)}
         return [(collected.job.tenant, collected.job.id) in done for collected in batch]
 
-    def _prepare(self, collected: Collected, decision: Decision) -> Settled:
+    def _prepare(self, collected: Collected) -> Settled:
         bill = bill_of(collected, self.book)
-        sealed = self.sealer.seal(collected, decision, bill)
+        sealed = self.sealer.seal(collected, bill)
         job, at = collected.job, now()
         delegation = tuple(job.context["delegation"])
         evidence_record = prepare(

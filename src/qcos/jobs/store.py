@@ -14,13 +14,13 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from qcos.base.clock import now
 from qcos.base.errors import NotFound
 from qcos.base.limits import CROWD_ATTEMPTS
 from qcos.db.engine import metadata
-from qcos.jobs.lifecycle import COLLECTED, QUEUED, SUBMITTING, UNFINISHED
+from qcos.jobs.lifecycle import UNFINISHED
 from qcos.jobs.model import Job, Step
 
 job = sa.Table(
@@ -80,6 +80,19 @@ _ADVANCE = """
            id text, attempt integer, state text, handle jsonb, outcome jsonb, charge bigint, bundle text, error jsonb, steps jsonb)
      where j.tenant = %(tenant)s::uuid and j.id = n.id and j.attempt = n.attempt and j.state = any(%(expected)s)
     returning j.id"""
+
+_CLAIM = f"""
+    update qcos.job j
+       set state = case o.before when 'collected' then 'collected' else 'submitting' end, attempt = j.attempt + 1, updated = %(at)s,
+           steps = case o.before when 'queued' then j.steps || %(step)s::jsonb else j.steps end
+      from (select id, state as before from qcos.job
+             where tenant = %(tenant)s::uuid and id = any(%(jobs)s) and state = any(%(unfinished)s)
+               and (attempt < %(crowd)s or id = any(%(alone)s))
+             order by id for update) o
+     where j.tenant = %(tenant)s::uuid and j.id = o.id
+    returning {", ".join(f"j.{field.name}" for field in dataclasses.fields(Job))}, o.before"""  # noqa: S608 - names of our own columns
+
+_INSERT_RESULT = insert(result).on_conflict_do_nothing()
 
 _COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
 
@@ -150,25 +163,16 @@ def claim(
         The jobs taken, each with the state it had before. Finished jobs are not among them, nor those with `CROWD_ATTEMPTS` that are not
         in ``alone``.
     """
-    old = (
-        sa.select(job.c.id, job.c.state.label("before"))
-        .where(job.c.tenant == tenant, job.c.id.in_(job_ids), job.c.state.in_(UNFINISHED), sa.or_(job.c.attempt < CROWD_ATTEMPTS, job.c.id.in_(alone)))
-        .order_by(job.c.id)
-        .with_for_update()
-        .cte("old")
-    )
-    statement = (
-        sa.update(job)
-        .where(job.c.tenant == tenant, job.c.id == old.c.id)
-        .values(
-            state=sa.case((old.c.before == COLLECTED, COLLECTED), else_=SUBMITTING),
-            attempt=job.c.attempt + 1,
-            updated=step.at,
-            steps=sa.case((old.c.before == QUEUED, job.c.steps.concat(sa.literal([step.as_dict()], JSONB))), else_=job.c.steps),
-        )
-        .returning(*_COLUMNS, old.c.before)
-    )
-    return [(Job(*row[:-1]), row[-1]) for row in connection.execute(statement)]
+    values = {
+        "tenant": str(tenant),
+        "jobs": list(job_ids),
+        "unfinished": sorted(UNFINISHED),
+        "crowd": CROWD_ATTEMPTS,
+        "alone": list(alone),
+        "at": step.at,
+        "step": json.dumps([step.as_dict()]),
+    }
+    return [(Job(*row[:-1]), row[-1]) for row in connection.exec_driver_sql(_CLAIM, values)]
 
 
 def advance(connection: sa.Connection, tenant: UUID, changes: Sequence[Change], expected: Sequence[str]) -> set[str]:
@@ -199,13 +203,14 @@ def cancel_wanted(connection: sa.Connection, tenant: UUID, job_id: str) -> bool:
 
 def insert_results(connection: sa.Connection, tenant: UUID, rows: Sequence[tuple[str, bytes, str]]) -> None:
     """Keep results: (job, canonical JSON bytes, digest). One that is already kept stays as it is."""
-    values = [{"tenant": tenant, "job": j, "payload": p, "digest": d, "created": now()} for j, p, d in rows]
-    connection.execute(insert(result).values(values).on_conflict_do_nothing())
+    if rows:
+        values = [{"tenant": tenant, "job": j, "payload": p, "digest": d, "created": now()} for j, p, d in rows]
+        connection.execute(_INSERT_RESULT, values)  # one prepared statement, sent for all rows at once
 
 
 def get_results(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str]) -> dict[str, bytes]:
     """Return the kept results of jobs, by job id."""
-    rows = connection.execute(sa.select(result.c.job, result.c.payload).where(result.c.tenant == tenant, result.c.job.in_(job_ids)))
+    rows = connection.execute(sa.select(result.c.job, result.c.payload).where(result.c.tenant == tenant, result.c.job == sa.any_(sa.literal(list(job_ids), ARRAY(sa.Text)))))
     return {row.job: row.payload for row in rows}
 
 
