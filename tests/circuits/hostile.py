@@ -234,6 +234,7 @@ _WRONG: Final[dict[str, tuple[str, str]]] = {
     "an empty register": (STD + "qubit[0] q;", "circuit.register"),
     "a negative register": (STD + "qubit[-3] q;", "circuit.register circuit.syntax"),
     "half a register": (STD + "qubit[2.5] q;", "circuit.constant circuit.syntax"),
+    "a keyword as a register": (STD + "qubit ctrl;", "circuit.syntax"),
     "another version": ("OPENQASM 4.0;\nqubit q;", "circuit.version"),
     "the version twice": ("OPENQASM 3.0;\nOPENQASM 3.0;\nqubit q;", "circuit.version"),
     "OpenQASM 2 as 3": (Q2, "circuit.version"),

@@ -15,17 +15,17 @@ STD = 'include "stdgates.inc";\n'
 PROGRAMS = [
     "OPENQASM 3.0;\n"
     + STD
-    + "qubit[3] q;\nbit[3] c;\nh q[0];\ncx q[0], q[1];\nrx(pi/2) q[2];\nc = measure q;\n",
+    + "qubit[3] q;\nbit[3] c;\nh q;\ncx q[0], q[1];\nrx(pi/2) q[2];\nc = measure q;\n",
     STD + "gate g(a) x0, y0 { rx(a) x0; cx x0, y0; }\nqubit[2] q; g(1.5) q[0], q[1]; barrier q; reset q;",
-    STD + "qubit[4] q; bit[4] c;\nfor int i in [0:3] h q[i];\nif (c[0] == 1) { x q[0]; } else { y q[1]; }",
+    STD + "qubit[4] q; bit[4] c; for int i in [0:3] h q[i];\nif (c[0] == 1) { x q[0]; } else { y q[1]; }",
     STD + "const int n = 3; qubit[n] q; let a = q[0:1]; x a; for int i in {0, 2} x q[i]; z q[n - 1];",
     STD + "def f(qubit a, int k) -> bit { x a; return measure a; }\nqubit q; bit c; c = f(q, 1);",
     STD + "input float t; qubit[2] q; ctrl @ inv @ rz(t) q[0], q[1]; pow(2) @ x $3; delay[10ns] q[0];",
 ]
 _TOKENS = """
-; { } ( ) [ ] , : = == -> ++ @ $0 $9 -1 0 1 2 1e9 9**9 0x1 // /* */ h x cx q c i n pi ctrl inv pow(2) if else for in
-while gate def qubit bit measure reset barrier let const int float input include box switch case true "stdgates.inc"
-"01" "
+; { } ( ) [ ] , : = == -> ++ @ $0 $9 -1 0 1 2 1e9 9**9 0x1 // /* */ h x cx q c i n pi ctrl inv
+pow(2) if else for in while gate def qubit bit measure reset barrier let const int float input
+include box switch case true "stdgates.inc" "01" "
 """
 TOKENS = [*_TOKENS.split(), "\n", "\t"]
 

@@ -1,1 +1,1 @@
-"""Ground: errors, limits, canonical bytes, time, ids, killable processes, group commit. Imports nothing of ours."""
+"""Ground: errors, limits, canonical bytes, time, ids, killable processes, group commit. Imports none of ours."""

@@ -1,7 +1,7 @@
 """Canonical bytes (RFC 8785) and digests.
 
-Used only where a *hash of a JSON value* is needed; signatures are over exact bytes (DSSE). Money and other large integers are kept
-inside ±(2^53-1), the range RFC 8785 can carry.
+Used only where a *hash of a JSON value* is needed; signatures are over exact bytes (DSSE). Money and other
+large integers are kept inside ±(2^53-1), the range RFC 8785 can carry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ def canonical(value: Any) -> bytes:  # Any: any JSON value
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
-        raise Invalid("json.number", f"cannot be made canonical: {error}", expected="finite numbers, integers within ±(2^53-1)") from None
+        raise Invalid(
+            "json.number",
+            f"cannot be made canonical: {error}",
+            expected="finite numbers, integers within ±(2^53-1)",
+        ) from None
 
 
 def digest(data: bytes) -> str:
@@ -49,7 +53,9 @@ def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Invalid("json.syntax", "not UTF-8 text", subject=subject, got=f"byte {error.start}") from None
+            raise Invalid(
+                "json.syntax", "not UTF-8 text", subject=subject, got=f"byte {error.start}"
+            ) from None
     assert isinstance(text, str)  # noqa: S101 - for the type checker
     _check_depth(text, subject)
 
@@ -67,7 +73,12 @@ def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        raise Invalid("json.syntax", f"not JSON: {error}"[:300], subject=subject, hint="check the document with a JSON linter") from None
+        raise Invalid(
+            "json.syntax",
+            f"not JSON: {error}"[:300],
+            subject=subject,
+            hint="check the document with a JSON linter",
+        ) from None
 
 
 def _check_depth(text: str, subject: str) -> None:
@@ -88,6 +99,11 @@ def _check_depth(text: str, subject: str) -> None:
         elif char in "[{":
             depth += 1
             if depth > MAX_JSON_DEPTH:
-                raise Invalid("json.depth", "nested too deeply", subject=subject, expected=f"at most {MAX_JSON_DEPTH} levels")
+                raise Invalid(
+                    "json.depth",
+                    "nested too deeply",
+                    subject=subject,
+                    expected=f"at most {MAX_JSON_DEPTH} levels",
+                )
         elif char in "]}":
             depth -= 1

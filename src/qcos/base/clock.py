@@ -1,4 +1,7 @@
-"""Time: UTC instants from the system clock, and their RFC 3339 text. Durations are always measured with a monotonic clock."""
+"""Time: UTC instants from the system clock, and their RFC 3339 text.
+
+Durations are always measured with a monotonic clock.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The eight families of errors, named by what the caller should do next.
 
-Every error carries a stable ``code`` (``family.detail``), the object it is about, what was expected, what was got and a hint. No HTTP
-status lives here: `qcos.api.errors` holds the one table that maps families to statuses.
+Every error carries a stable ``code`` (``family.detail``), the object it is about, what was expected, what
+was got and a hint. No HTTP status lives here: `qcos.api.errors` holds the one table that maps families to
+statuses.
 """
 
 from __future__ import annotations

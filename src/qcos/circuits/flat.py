@@ -127,7 +127,7 @@ def _flat(bare: str, position: int, format: str) -> tuple[Flat | None, int]:
         if found[1]:
             return Flat("store", position, operands=(found[1], found[2])), found.end()
         return (Flat("store", position, operands=(found[4], found[3])) if third else None), found.end()
-    if found := _REGISTER.match(bare, position):
+    if (found := _REGISTER.match(bare, position)) and (found[3] or found[5]) not in KEYWORDS:
         if found[1]:
             return (
                 Flat(found[1], position, found[3], operands=(found[2] or "",)) if third else None
