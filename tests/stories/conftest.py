@@ -20,7 +20,10 @@ from .installation import Installation, running
 @pytest.fixture(scope="session")
 def qcos() -> Iterator[Installation]:
     """A running installation with the drivers aer and braket."""
-    with tempfile.TemporaryDirectory(prefix="qcos-stories-") as folder, running(Path(folder) / "data", "aer,braket") as ready:
+    with (
+        tempfile.TemporaryDirectory(prefix="qcos-stories-") as folder,
+        running(Path(folder) / "data", "aer,braket") as ready,
+    ):
         yield ready
 
 

@@ -91,14 +91,31 @@ class House:
         everybody = (self.admin, self.engineer, self.user, self.auditor)
         return {str(person.role): person for person in everybody}
 
-    def spec(self, source: str = BELL, *, shots: int = 100, format: str = "QASM3", circuit: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
+    def spec(
+        self,
+        source: str = BELL,
+        *,
+        shots: int = 100,
+        format: str = "QASM3",
+        circuit: dict[str, Any] | None = None,
+        **parts: Any,
+    ) -> dict[str, Any]:
         """Return a Job Spec; ``execution`` and ``governance`` are merged into what every spec here says."""
         return {
             "circuit": {"format": format, "source": base64_of(source), **(circuit or {})},
             "execution": {"shots": shots, "backend": "aer-ideal", **parts.pop("execution", {})},
-            "governance": {"project": self.project, "classification": "internal", "purpose": "exploration", **parts.pop("governance", {})},
+            "governance": {
+                "project": self.project,
+                "classification": "internal",
+                "purpose": "exploration",
+                **parts.pop("governance", {}),
+            },
             **parts,
         }
+
+    def qcos_get(self, path: str) -> httpx.Response:
+        """Get something as anybody, without a token."""
+        return httpx.get(self.qcos.url + path, trust_env=False)
 
     def run(self, spec: dict[str, Any] | None = None, who: Person | None = None) -> dict[str, Any]:
         """Submit a job, wait for its end and return it; it must have completed."""
@@ -129,7 +146,14 @@ class House:
         """Return the state of the team's quota."""
         return next(q for q in self.admin.client.metering.quotas()["items"] if q["team"] == self.team)
 
-    def person(self, name: str, role: str | None, *, project: str | None = None, attributes: dict[str, Any] | None = None) -> Person:
+    def person(
+        self,
+        name: str,
+        role: str | None,
+        *,
+        project: str | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> Person:
         """Register somebody and give him a token."""
         identity = self.admin.client.identity
         identity.create_principal(name, team=self.team, attributes=attributes)
@@ -149,7 +173,9 @@ class House:
 
 
 def _person(qcos: Installation, name: str, role: str | None, token: str, token_id: str) -> Person:
-    http = httpx.Client(base_url=f"{qcos.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
+    http = httpx.Client(
+        base_url=f"{qcos.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+    )
     return Person(name, role, token, token_id, Client(qcos.url, token), http)
 
 
@@ -158,7 +184,9 @@ def furnish(qcos: Installation) -> Iterator[House]:
     """Make a tenant and set it up through the API, as its administrator would."""
     mark = secrets.token_hex(4)
     made = create_tenant(qcos.engine, f"house-{mark}")
-    token_id = httpx.get(f"{qcos.url}/v1/whoami", headers={"Authorization": f"Bearer {made.token}"}, trust_env=False).json()["token"]
+    token_id = httpx.get(
+        f"{qcos.url}/v1/whoami", headers={"Authorization": f"Bearer {made.token}"}, trust_env=False
+    ).json()["token"]
     admin = _person(qcos, "user:admin", "quantum-admin", made.token, token_id)
     project, team, cost_center = f"project-{mark}", f"team-{mark}", f"CC-{mark}"
     identity = admin.client.identity
@@ -173,7 +201,15 @@ def furnish(qcos: Installation) -> Iterator[House]:
         token = identity.create_token(principal, days=1)
         people[role] = _person(qcos, principal, role, token["token"], token["id"])
     house = House(
-        qcos, made.tenant, project, team, cost_center, admin, people["quantum-engineer"], people["quantum-user"], people["auditor"]
+        qcos,
+        made.tenant,
+        project,
+        team,
+        cost_center,
+        admin,
+        people["quantum-engineer"],
+        people["quantum-user"],
+        people["auditor"],
     )
     try:
         yield house

@@ -48,7 +48,10 @@ class Installation:
 
     def process(self, name: str) -> psutil.Process:
         """Return a child of the supervisor: ``api``, ``duties``, ``worker-aer``."""
-        words = {"api": ["qcos.api"], "duties": ["qcos.duties"]}.get(name) or ["qcos.worker", name.removeprefix("worker-")]
+        words = {"api": ["qcos.api"], "duties": ["qcos.duties"]}.get(name) or [
+            "qcos.worker",
+            name.removeprefix("worker-"),
+        ]
         for child in psutil.Process(self.pid).children():
             if child.cmdline()[2 : 2 + len(words)] == words:
                 return child
@@ -72,7 +75,9 @@ class Installation:
 @contextlib.contextmanager
 def running(data: Path, drivers: str, variables: Mapping[str, str] | None = None) -> Iterator[Installation]:
     """Run an installation on a folder until the block ends."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_"))} | dict(variables or {})
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_"))} | dict(
+        variables or {}
+    )
     command = [QCOS, "up", "--json", "--port", "0", "--data", str(data), "--drivers", drivers]
     with (data.parent / "up.log").open("ab") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True)
@@ -83,9 +88,13 @@ def running(data: Path, drivers: str, variables: Mapping[str, str] | None = None
         ready = json.loads(line)
         assert set(ready) == {"url", "token_file", "trust_file", "pid"}
         assert ready["pid"] == process.pid
-        engine = make_engine(embedded.start(data / "postgres").app_url, pool_size=2)  # runs already: this only finds it
+        engine = make_engine(
+            embedded.start(data / "postgres").app_url, pool_size=2
+        )  # runs already: this only finds it
         try:
-            yield Installation(ready["url"], Path(ready["token_file"]), Path(ready["trust_file"]), process.pid, data, engine)
+            yield Installation(
+                ready["url"], Path(ready["token_file"]), Path(ready["trust_file"]), process.pid, data, engine
+            )
         finally:
             engine.dispose()
     finally:

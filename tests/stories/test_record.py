@@ -61,7 +61,10 @@ def test_when(told: Any) -> None:
     stamped = next(check for check in report.checks if check.name == "timestamp")
     assert stamped.ok
     assert bundle["signatures"]["timestamp_authority"].startswith("RFC3161:")
-    when = {name: parse_rfc3339(predicate["when"][name]) for name in ("submittedAt", "startedAt", "endedAt", "sealedAt")}
+    when = {
+        name: parse_rfc3339(predicate["when"][name])
+        for name in ("submittedAt", "startedAt", "endedAt", "sealedAt")
+    }
     assert list(when.values()) == sorted(when.values())
     trusted = parse_rfc3339(report.facts["trustedTime"])
     assert abs(trusted - when["sealedAt"]) < dt.timedelta(seconds=5)
@@ -73,7 +76,12 @@ def test_where(told: Any) -> None:
     """R1.3: backend, provider, region, compliance zone."""
     _, _, _, predicate = told
     where = predicate["where"]
-    assert (where["backend"], where["provider"], where["region"], where["zone"]) == ("aer-ideal", "qiskit-aer", "local", "sovereign")
+    assert (where["backend"], where["provider"], where["region"], where["zone"]) == (
+        "aer-ideal",
+        "qiskit-aer",
+        "local",
+        "sovereign",
+    )
     assert where["onPremise"] is True
 
 
@@ -128,5 +136,7 @@ def test_evidence(told: Any) -> None:
         "envelope", "signature ML-DSA-65", "signature Ed25519", "statement", "reader's fields", "hashes", "timestamp",
         "ledger checkpoint", "ledger inclusion", "ledger record",
     }  # fmt: skip
-    forged = verify(bundle, house.qcos.trust, materials={"output": materials["output"].replace(b"1", b"2", 1)})
+    forged = verify(
+        bundle, house.qcos.trust, materials={"output": materials["output"].replace(b"1", b"2", 1)}
+    )
     assert not forged.ok
