@@ -29,6 +29,7 @@ from qcos.administration import installation
 from qcos.app import open_keyring
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
+from qcos.base.process import die_with_parent
 from qcos.backends import store as backends
 from qcos.db import embedded
 from qcos.db.engine import make_engine, scope
@@ -140,6 +141,7 @@ class _Supervisor:
         self._listener = listener
         self._server = server
         self._stop = stop
+        self._database_away: float | None = None
         self._logs = settings.data / "logs"
         self._logs.mkdir(exist_ok=True)
         self._env = os.environ | {
@@ -166,7 +168,7 @@ class _Supervisor:
 
     def _tend(self) -> None:
         if self._server is not None and embedded.running_pid(self._server.directory) is None:
-            embedded.start(self._server.directory, port=self._server.port)
+            self._start_database(self._server)
         for child in self._children:
             if child.process is not None and child.process.poll() is None:
                 continue
@@ -177,6 +179,18 @@ class _Supervisor:
                 child.process = None
             if time.monotonic() >= child.not_before:
                 self._start(child)
+
+    def _start_database(self, server: embedded.EmbeddedServer) -> None:
+        """Start PostgreSQL again. What a killed one left (its last processes hold the memory) may be in the way for a moment."""
+        try:
+            embedded.start(server.directory, port=server.port)
+        except Unavailable:
+            if self._database_away is None:
+                self._database_away = time.monotonic()
+            if time.monotonic() - self._database_away > _READY_S:
+                raise
+        else:
+            self._database_away = None
 
     def _start(self, child: Child) -> None:
         log = self._logs / f"{child.name}.log"
@@ -191,6 +205,7 @@ class _Supervisor:
                 env=self._env,
                 pass_fds=[self._listener.fileno()] if child.name == "api" else [],
                 process_group=0,
+                preexec_fn=die_with_parent,  # before its imports: a supervisor killed meanwhile would leave an orphan
             )
         child.started = time.monotonic()
 
@@ -262,6 +277,8 @@ def _answers(settings: Settings, url: str, drivers: Sequence[str]) -> bool:
     try:
         with scope(engine, None) as connection:
             online = {status.backend.driver for status in backends.load(connection, now()) if status.online}
+    except Unavailable:  # killed a moment ago
+        return False
     finally:
         engine.dispose()
     return set(drivers) <= online

@@ -116,8 +116,14 @@ async def consume(
         handlers: By entrypoint. A handler that raises has its task dropped: it must have written what happened.
         concurrency: Most tasks in hand.
         stop: Set by a signal handler.
+
+    Raises:
+        Exception: The connection is lost. Handlers in hand are cancelled, since nobody would know that they still run; their tasks are
+            picked again later.
     """
-    connection = await asyncpg.connect(url.replace("postgresql+psycopg://", "postgresql://"))
+    connection = await asyncpg.connect(
+        url.replace("postgresql+psycopg://", "postgresql://"), server_settings={"plan_cache_mode": "force_generic_plan", "application_name": "qcos-queue"}
+    )
     try:
         manager = QueueManager(
             Queries(
@@ -128,8 +134,10 @@ async def consume(
             )
         )
         manager.shutdown = stop
+        in_hand: set[asyncio.Task[Any]] = set()  # Any: tasks of pgqueuer's
+        connection.add_termination_listener(lambda _: [task.cancel() for task in in_hand])
         for entrypoint, handler in handlers.items():
-            manager.entrypoint(entrypoint)(_reading(handler))
+            manager.entrypoint(entrypoint)(_reading(handler, in_hand))
         await manager.run(
             batch_size=max(1, concurrency // 2),
             max_concurrent_tasks=concurrency,
@@ -142,8 +150,16 @@ async def consume(
         await connection.close()
 
 
-def _reading(handler: Callable[[Task], Awaitable[None]]) -> Callable[[QueuedTask], Awaitable[None]]:
+def _reading(
+    handler: Callable[[Task], Awaitable[None]], in_hand: set[asyncio.Task[Any]]
+) -> Callable[[QueuedTask], Awaitable[None]]:
     async def read_and_handle(queued: QueuedTask) -> None:
-        await handler(Task.read(queued.payload or b""))
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in one
+        in_hand.add(task)
+        try:
+            await handler(Task.read(queued.payload or b""))
+        finally:
+            in_hand.discard(task)
 
     return read_and_handle
