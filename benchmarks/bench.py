@@ -42,8 +42,16 @@ from rich.table import Table
 from qcos.client import Client
 
 CIRCUITS = {
-    "bell": (2, 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n'),
-    "ghz5": (5, 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[5] q;\nbit[5] c;\nh q[0];\n' + "".join(f"cx q[{i}], q[{i + 1}];\n" for i in range(4)) + "c = measure q;\n"),
+    "bell": (
+        2,
+        'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n',
+    ),
+    "ghz5": (
+        5,
+        'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[5] q;\nbit[5] c;\nh q[0];\n'
+        + "".join(f"cx q[{i}], q[{i + 1}];\n" for i in range(4))
+        + "c = measure q;\n",
+    ),
 }
 SHOTS = 1000
 PROJECT = "benchmark"
@@ -73,7 +81,9 @@ class Submitter:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
         self._connection.connect()
-        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # headers and body go out as two packets
+        self._connection.sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # headers and body go out as two packets
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def submit(self, body: bytes) -> dict[str, Any]:
@@ -110,7 +120,17 @@ def main() -> None:
 
 def start(data: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_"))}
-    command = [str(Path(sys.executable).parent / "qcos"), "up", "--json", "--port", "0", "--data", str(data), "--drivers", "aer"]
+    command = [
+        str(Path(sys.executable).parent / "qcos"),
+        "up",
+        "--json",
+        "--port",
+        "0",
+        "--data",
+        str(data),
+        "--drivers",
+        "aer",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -153,19 +173,37 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
     job_ms = per_job * commit_ms + sign_ms
     aer_ms = aer_alone_ms()
     api = next(p for p in psutil.Process(ready["pid"]).children(recursive=True) if "qcos.api" in p.cmdline())
-    console.print(f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, {sign_ms:.3f} ms an ML-DSA-65 signature; CPU a job: {cpu}[/]")
+    console.print(
+        f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, {sign_ms:.3f} ms an ML-DSA-65 signature; CPU a job: {cpu}[/]"
+    )
     return [
         Row("submit_to_decision_p50_ms", percentile(decisions, 50), "ms", commit_ms),
         Row("submit_to_decision_p99_ms", percentile(decisions, 99), "ms", commit_ms),
-        Row("submit_to_sealed_p50_ms", percentile(sealed, 50), "ms", commit_ms * 5 + sign_ms, "Aer alone", aer_ms),
-        Row("submit_to_sealed_p99_ms", percentile(sealed, 99), "ms", commit_ms * 5 + sign_ms, "Aer alone", aer_ms),
+        Row(
+            "submit_to_sealed_p50_ms",
+            percentile(sealed, 50),
+            "ms",
+            commit_ms * 5 + sign_ms,
+            "Aer alone",
+            aer_ms,
+        ),
+        Row(
+            "submit_to_sealed_p99_ms",
+            percentile(sealed, 99),
+            "ms",
+            commit_ms * 5 + sign_ms,
+            "Aer alone",
+            aer_ms,
+        ),
         Row("governed_jobs_per_s", per_second, "1/s", 1000 / job_ms, "Aer alone", 1000 / aer_ms),
         Row("api_rss_mb", api.memory_info().rss / 1e6, "MB"),
         Row("commits_per_job", per_job, "1"),
     ]
 
 
-def sequential(submitter: Submitter, client: Client, bodies: list[bytes], count: int, console: Console) -> tuple[list[float], list[float]]:
+def sequential(
+    submitter: Submitter, client: Client, bodies: list[bytes], count: int, console: Console
+) -> tuple[list[float], list[float]]:
     """Return submit-to-decision (as the client sees it) and submit-to-sealed (until the sealing scope's time), in ms."""
     decisions, sealed = [], []
     with console.status(f"{count} jobs, one after the other ..."):
@@ -182,7 +220,15 @@ def sequential(submitter: Submitter, client: Client, bodies: list[bytes], count:
     return decisions, sealed
 
 
-def parallel(ready: dict[str, Any], data: Path, client: Client, token: str, bodies: list[bytes], given: argparse.Namespace, console: Console) -> tuple[float, str]:
+def parallel(
+    ready: dict[str, Any],
+    data: Path,
+    client: Client,
+    token: str,
+    bodies: list[bytes],
+    given: argparse.Namespace,
+    console: Console,
+) -> tuple[float, str]:
     """Return governed jobs a second from the first submission to the last sealing, and where the CPU went."""
     share = given.parallel // given.clients
     started = cpu_times(ready["pid"], data)
@@ -209,7 +255,9 @@ def parallel(ready: dict[str, Any], data: Path, client: Client, token: str, bodi
     finished = max([*newest, *(dt.datetime.fromisoformat(job["updated_at"]).timestamp() for job in page)])
     count = share * given.clients
     used = cpu_times(ready["pid"], data)
-    shares = ", ".join(f"{name} {1000 * (used[name] - started.get(name, 0)) / count:.1f} ms" for name in sorted(used))
+    shares = ", ".join(
+        f"{name} {1000 * (used[name] - started.get(name, 0)) / count:.1f} ms" for name in sorted(used)
+    )
     return count / (finished - began), shares
 
 
@@ -220,7 +268,10 @@ def cpu_times(pid: int, data: Path) -> dict[str, float]:
     for process in [*psutil.Process(pid).children(recursive=True), *psutil.Process(postmaster).children()]:
         try:
             line = process.cmdline()
-            role = next((part for part in line if part.startswith("qcos.")), "postgres" if "postgres" in process.name() else None)
+            role = next(
+                (part for part in line if part.startswith("qcos.")),
+                "postgres" if "postgres" in process.name() else None,
+            )
             if role is not None:
                 used[role] = used.get(role, 0.0) + sum(process.cpu_times()[:2])
         except psutil.Error:
@@ -237,7 +288,9 @@ def admin_url(data: Path) -> str:
 def commits(connection: psycopg.Connection[Any]) -> int:
     connection.execute("select pg_stat_force_next_flush()")
     time.sleep(1.2)  # other sessions flush their statistics once a second
-    row = connection.execute("select xact_commit from pg_stat_database where datname = current_database()").fetchone()
+    row = connection.execute(
+        "select xact_commit from pg_stat_database where datname = current_database()"
+    ).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -286,7 +339,12 @@ def show(rows: list[Row], console: Console) -> None:
     for column in (1, 3, 4, 6):
         table.columns[column].justify = "right"
     for row in (row.as_dict() for row in rows):
-        table.add_row(*("" if row[key] is None else str(row[key]) for key in ("name", "value", "unit", "floor", "ratio", "peer", "peer_value")))
+        table.add_row(
+            *(
+                "" if row[key] is None else str(row[key])
+                for key in ("name", "value", "unit", "floor", "ratio", "peer", "peer_value")
+            )
+        )
     console.print(table)
 
 

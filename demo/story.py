@@ -50,7 +50,9 @@ failures: list[str] = []
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="keep the installation in this folder instead of a temporary one")
+    parser.add_argument(
+        "--data", type=Path, help="keep the installation in this folder instead of a temporary one"
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qcos-demo-") as folder:
@@ -138,7 +140,10 @@ def story(alice: Client, files: Path) -> Path:
     show_decision(alice, job)
     counts = alice.jobs.result(job["job_id"])["circuits"][0]["counts"]
     bars(counts)
-    expect(set(counts) <= {"00", "11"} and sum(counts.values()) == 1000, "the Bell state gives only 00 and 11, 1,000 times")
+    expect(
+        set(counts) <= {"00", "11"} and sum(counts.values()) == 1000,
+        "the Bell state gives only 00 and 11, 1,000 times",
+    )
     bundle = show_evidence(alice, job, files)
     show_cost(alice, job)
 
@@ -164,7 +169,9 @@ def run(client: Client, circuit: str, **options: Any) -> dict[str, Any]:
     for step in client.jobs.steps(submitted["job_id"], timeout_s=60):
         seen.append(step["step"])
         detail = "  ".join(f"{k}={_short(v)}" for k, v in step["detail"].items() if v not in ("", None, []))
-        console.print(f"  [bold]{step['n']:>2}[/] {step['step']:<14}[dim]{STEPS.get(step['step'], ''):<40}[/]{detail}")
+        console.print(
+            f"  [bold]{step['n']:>2}[/] {step['step']:<14}[dim]{STEPS.get(step['step'], ''):<40}[/]{detail}"
+        )
     expect(seen == list(STEPS), f"all ten steps of Workflow A in order, not {seen}")
     job = client.jobs.wait_for(submitted["job_id"], timeout_s=60)
     expect(job["state"] == "completed", f"{circuit} completes, not {job['state']}: {job.get('error')}")
@@ -185,10 +192,25 @@ def show_decision(client: Client, job: dict[str, Any]) -> None:
         f"{', '.join(decision['policies'])}\n  policy version {decision['policy_version'][:23]}…, {decision['duration_us']} µs; "
         f"all it saw is kept: input {decision['input_digest'][:23]}…"
     )
-    table = Table("backend", "score", "cost", "queue", "history", box=None, pad_edge=False, title="Placement (of 1,000,000)", title_justify="left")
+    table = Table(
+        "backend",
+        "score",
+        "cost",
+        "queue",
+        "history",
+        box=None,
+        pad_edge=False,
+        title="Placement (of 1,000,000)",
+        title_justify="left",
+    )
     for score in sorted(placement["scores"], key=lambda s: -s["total"]):
         chosen = score["backend"] == placement["backend"]
-        table.add_row(*(f"[bold]{v}[/]" if chosen else str(v) for v in (score["backend"], *(f"{score[k]:,}" for k in ("total", "cost", "queue", "history")))))
+        table.add_row(
+            *(
+                f"[bold]{v}[/]" if chosen else str(v)
+                for v in (score["backend"], *(f"{score[k]:,}" for k in ("total", "cost", "queue", "history")))
+            )
+        )
     console.print(table)
     for dropped in placement["dropped"]:
         console.print(f"  [dim]not {dropped['backend']}: {dropped['message']}[/]")
@@ -215,7 +237,9 @@ def show_evidence(client: Client, job: dict[str, Any], files: Path) -> Path:
     console.print("\n[bold]Evidence bundle[/] (its `proof` member, for verifiers, left out)")
     console.print_json(json.dumps(shown))
     if proof:
-        console.print(f"[bold]Ledger proof[/] entry {proof['index']} of {proof['size']}, {len(proof['hashes'])} hashes to the root, checkpoint:")
+        console.print(
+            f"[bold]Ledger proof[/] entry {proof['index']} of {proof['size']}, {len(proof['hashes'])} hashes to the root, checkpoint:"
+        )
         for line in proof["checkpoint"].splitlines():
             console.print(f"  [dim]{line[:96]}{'…' if len(line) > 96 else ''}[/]")
     return path
@@ -225,7 +249,9 @@ def show_cost(client: Client, job: dict[str, Any]) -> None:
     charge, price = job["charge"], job["price"]
     table = Table("item", "quantity", "unit", "amount", "cost center", box=None, pad_edge=False)
     for line in client.metering.charges(job=job["job_id"])["items"]:
-        table.add_row(line["item"], f"{line['quantity']:,}", line["unit"], line["amount"]["amount"], line["cost_center"])
+        table.add_row(
+            line["item"], f"{line['quantity']:,}", line["unit"], line["amount"]["amount"], line["cost_center"]
+        )
     console.print(f"\n[bold]Cost[/] {charge['amount']} {charge['currency']} (reserved {price['amount']})")
     console.print(table)
     expect(charge["micro"] > 0, "the job costs something")
@@ -249,7 +275,12 @@ def refusals(ready: dict[str, Any], alice: Client, bob: Client) -> None:
             expect(error.code.startswith(code), f"{name} is refused with {code}, not {error.code}")
         else:
             expect(False, f"{name} is refused")
-    budgets = {b["project"]: b for b in Client(ready["url"], Path(ready["token_file"]).read_text().strip()).metering.budgets()["items"]}
+    budgets = {
+        b["project"]: b
+        for b in Client(ready["url"], Path(ready["token_file"]).read_text().strip()).metering.budgets()[
+            "items"
+        ]
+    }
     left = budgets[PROJECT]["available"]["amount"]
     console.print(f"  refusals cost nothing: {left} USD of 5.00 left, nothing reserved")
     expect(budgets[PROJECT]["reserved"]["micro"] == 0, "nothing stays reserved")
@@ -263,7 +294,9 @@ def offline(bundle: Path, trust: Path, files: Path) -> None:
     expect(verify(bundle, trust) == 0, "the untouched bundle verifies")
     console.rule("[bold]7. One byte is changed")
     document = bundle.read_text()
-    changed = document.replace('"shots_executed": 1000', '"shots_executed": 1001').replace('"shots_executed":1000', '"shots_executed":1001')
+    changed = document.replace('"shots_executed": 1000', '"shots_executed": 1001').replace(
+        '"shots_executed":1000', '"shots_executed":1001'
+    )
     expect(sum(a != b for a, b in zip(document, changed, strict=True)) == 1, "exactly one byte is changed")
     tampered = files / "tampered.json"
     tampered.write_text(changed)
@@ -272,9 +305,20 @@ def offline(bundle: Path, trust: Path, files: Path) -> None:
 
 
 def verify(bundle: Path, trust: Path) -> int:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("QCOS_")} | {"QCOS_URL": "http://127.0.0.1:9"}
-    command = [str(Path(sys.executable).parent / "qcos"), "evidence", "verify", str(bundle), "--trust", str(trust)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("QCOS_")} | {
+        "QCOS_URL": "http://127.0.0.1:9"
+    }
+    command = [
+        str(Path(sys.executable).parent / "qcos"),
+        "evidence",
+        "verify",
+        str(bundle),
+        "--trust",
+        str(trust),
+    ]
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     console.print(done.stdout.rstrip(), markup=False)
     return done.returncode
 

@@ -30,7 +30,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterat
     """One server for this worker of the test run."""
     with tempfile.TemporaryDirectory(prefix="qcos-test-pg-") as folder:
         server = embedded.start(Path(folder), settings={"max_connections": "200"})
-        migrate(server.admin_url, app_password=server.app_password)  # makes the role; this database becomes the template
+        migrate(
+            server.admin_url, app_password=server.app_password
+        )  # makes the role; this database becomes the template
         try:
             yield server
         finally:
@@ -41,7 +43,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterat
 def database(postgres: embedded.EmbeddedServer) -> Iterator[Database]:
     """A database of its own for one test: a copy of the migrated template."""
     name = f"test_{secrets.token_hex(6)}"
-    admin = sa.create_engine(_named(postgres.admin_url, "template1"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    admin = sa.create_engine(
+        _named(postgres.admin_url, "template1"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
     with admin.connect() as connection:
         connection.exec_driver_sql(f"create database {name} template postgres")
     try:

@@ -17,10 +17,12 @@ from qcos.jobs.execute import Execution
 from qcos.jobs.seal import Sealer
 from qcos.keys.file import FileKeyring
 from qcos.keys.model import Keyring
+from qcos.ledger.files import LogFolder
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
-from qcos.metering.price import PriceBook, shipped_book
+from qcos.metering.price import shipped_book
 from qcos.policy import store as policies
+from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
@@ -34,6 +36,7 @@ class Api:
     engine: sa.Engine
     keyring: Keyring
     admission: Admission
+    log: LogFolder
 
     def close(self) -> None:
         """End child processes and connections."""
@@ -50,17 +53,21 @@ def open_keyring(settings: Settings) -> Keyring:
 
 def make_api(settings: Settings) -> Api:
     """Wire the API process."""
-    engine = make_engine(settings.database_url.get_secret_value(), pool_size=settings.pool_size, application="qcos-api")
-    book: PriceBook = shipped_book()
+    engine = make_engine(
+        settings.database_url.get_secret_value(), pool_size=settings.pool_size, application="qcos-api"
+    )
+    book = shipped_book()
+    policy = PolicyEngine(settings.policy_processes, settings.policy_deadline_s)
+    policy.warm(shipped())
     admission = Admission(
         engine=engine,
         circuits=CircuitReader(settings.circuit_processes),
-        policy=PolicyEngine(settings.policy_processes, settings.policy_deadline_s),
+        policy=policy,
         bundles=policies.ActiveBundles(),
         catalogue=Catalogue(engine),
         book=book,
     )
-    return Api(settings, engine, open_keyring(settings), admission)
+    return Api(settings, engine, open_keyring(settings), admission, LogFolder(settings.ledger))
 
 
 def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> tuple[Execution, list[Driver]]:
@@ -69,7 +76,9 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
     keyring = open_keyring(settings)
     loaded = [load(name) for name in drivers]
     authority = LocalAuthority(keyring.tsa_key, keyring.tsa_chain)
-    execution = Execution(engine, {d.name: d for d in loaded}, Sealer(keyring.evidence, authority), shipped_book(), worker)
+    execution = Execution(
+        engine, {d.name: d for d in loaded}, Sealer(keyring.evidence, authority), shipped_book(), worker
+    )
     return execution, loaded
 
 

@@ -35,8 +35,15 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-duties")
     threads = [
-        threading.Thread(target=_fatal, args=(stop, lambda: make_sequencer(settings).run(stop)), name="sequencer", daemon=True),
-        threading.Thread(target=_fatal, args=(stop, lambda: _recover(engine, stop)), name="recover", daemon=True),
+        threading.Thread(
+            target=_fatal,
+            args=(stop, lambda: make_sequencer(settings).run(stop)),
+            name="sequencer",
+            daemon=True,
+        ),
+        threading.Thread(
+            target=_fatal, args=(stop, lambda: _recover(engine, stop)), name="recover", daemon=True
+        ),
     ]
     for thread in threads:
         thread.start()
@@ -53,7 +60,9 @@ def _recover(engine: sa.Engine, stop: threading.Event) -> None:
             report = recover(engine)
             instruments.set_queue_depths(report.depths)
             if report.enqueued:
-                _log.warning("unfinished jobs without a task were enqueued again", extra={"jobs": report.enqueued})
+                _log.warning(
+                    "unfinished jobs without a task were enqueued again", extra={"jobs": report.enqueued}
+                )
 
 
 def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:

@@ -15,19 +15,41 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="QCOS_", extra="ignore", frozen=True)
 
-    data: Path = Field(default=Path(".data"), description="Folder of keys, ledger files and the embedded database.")
-    database_url: SecretStr = Field(
-        default=SecretStr(""), description="postgresql+psycopg:// URL of the role qcos_app; empty: the embedded PostgreSQL."
+    data: Path = Field(
+        default=Path(".data"), description="Folder of keys, ledger files and the embedded database."
     )
-    database_admin_url: SecretStr = Field(default=SecretStr(""), description="URL of the database's owner; only for migrations.")
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="postgresql+psycopg:// URL of the role qcos_app; empty: the embedded PostgreSQL.",
+    )
+    database_admin_url: SecretStr = Field(
+        default=SecretStr(""), description="URL of the database's owner; only for migrations."
+    )
     host: str = Field(default="127.0.0.1", description="Address the API listens on.")
-    port: int = Field(default=8114, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
-    tenant: str = Field(default="default", min_length=1, max_length=200, description="Name of the first tenant, made by the first start.")
-    origin: str = Field(default="qcos.local/ledger", min_length=1, description="Name of the audit ledger in its checkpoints.")
-    key_passphrase: SecretStr = Field(default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only.")
-    policy_deadline_s: float = Field(default=POLICY_DEADLINE_S, gt=0, le=10, description="Seconds one policy evaluation may take.")
-    policy_processes: int = Field(default=1, ge=1, le=64, description="Policy evaluation processes of the API.")
-    circuit_processes: int = Field(default=1, ge=1, le=64, description="Circuit reading processes of the API.")
+    port: int = Field(
+        default=8114, ge=0, le=65535, description="Port the API listens on; 0 takes a free one."
+    )
+    tenant: str = Field(
+        default="default",
+        min_length=1,
+        max_length=200,
+        description="Name of the first tenant, made by the first start.",
+    )
+    origin: str = Field(
+        default="qcos.local/ledger", min_length=1, description="Name of the audit ledger in its checkpoints."
+    )
+    key_passphrase: SecretStr = Field(
+        default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only."
+    )
+    policy_deadline_s: float = Field(
+        default=POLICY_DEADLINE_S, gt=0, le=10, description="Seconds one policy evaluation may take."
+    )
+    policy_processes: int = Field(
+        default=1, ge=1, le=64, description="Policy evaluation processes of the API."
+    )
+    circuit_processes: int = Field(
+        default=1, ge=1, le=64, description="Circuit reading processes of the API."
+    )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
     pool_size: int = Field(default=12, ge=2, le=200, description="Database connections of one process.")
 

@@ -27,10 +27,10 @@ from pydantic import SecretStr
 
 from qcos.administration import installation
 from qcos.app import open_keyring
+from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
 from qcos.base.process import die_with_parent
-from qcos.backends import store as backends
 from qcos.db import embedded
 from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
@@ -69,7 +69,12 @@ class Ready:
 
     def as_dict(self) -> dict[str, object]:
         """Return the one line of ``qcos up --json``."""
-        return {"url": self.url, "token_file": str(self.token_file), "trust_file": str(self.trust_file), "pid": self.pid}
+        return {
+            "url": self.url,
+            "token_file": str(self.token_file),
+            "trust_file": str(self.trust_file),
+            "pid": self.pid,
+        }
 
 
 def main(
@@ -96,7 +101,9 @@ def main(
         Unavailable: When something does not come up; its log says why.
     """
     settings = Settings(data=data.resolve())
-    settings = settings.model_copy(update={k: v for k, v in {"port": port, "host": host}.items() if v is not None})
+    settings = settings.model_copy(
+        update={k: v for k, v in {"port": port, "host": host}.items() if v is not None}
+    )
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     names = list(drivers) if drivers else installed_drivers()
     with _only_one(settings.data), _listening(settings) as listener:
@@ -134,7 +141,12 @@ class _Supervisor:
     """Starts children, and starts again those that end."""
 
     def __init__(
-        self, settings: Settings, children: Sequence[Child], listener: socket.socket, server: embedded.EmbeddedServer | None, stop: list[bool]
+        self,
+        settings: Settings,
+        children: Sequence[Child],
+        listener: socket.socket,
+        server: embedded.EmbeddedServer | None,
+        stop: list[bool],
     ) -> None:
         self._settings = settings
         self._children = children
@@ -162,7 +174,9 @@ class _Supervisor:
                     return True
             if any(child.failures > 20 for child in self._children) and time.monotonic() > deadline:
                 names = ", ".join(child.name for child in self._children if child.failures > 20)
-                raise Unavailable("up.failing", f"these processes do not stay up: {names}", hint=f"see {self._logs}")
+                raise Unavailable(
+                    "up.failing", f"these processes do not stay up: {names}", hint=f"see {self._logs}"
+                )
             time.sleep(_LOOK_S / 2)
         return False
 
@@ -290,7 +304,12 @@ def _only_one(data: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Conflict("up.running", "another qcos up runs on this data folder", subject=str(data), hint="use another --data, or stop it") from None
+            raise Conflict(
+                "up.running",
+                "another qcos up runs on this data folder",
+                subject=str(data),
+                hint="use another --data, or stop it",
+            ) from None
         yield
 
 
@@ -303,7 +322,13 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         try:
             listener.bind((settings.host, settings.port))
         except OSError as error:
-            raise Conflict("up.port", "the port cannot be used", subject=f"{settings.host}:{settings.port}", got=str(error), hint="choose another --port; 0 takes a free one") from None
+            raise Conflict(
+                "up.port",
+                "the port cannot be used",
+                subject=f"{settings.host}:{settings.port}",
+                got=str(error),
+                hint="choose another --port; 0 takes a free one",
+            ) from None
         listener.listen(1024)
         listener.set_inheritable(True)
         yield listener

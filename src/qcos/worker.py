@@ -34,13 +34,17 @@ def work(settings: Settings, drivers: Sequence[str]) -> None:
     worker = f"{socket.gethostname()}:{os.getpid()}"
     execution, loaded = make_execution(settings, drivers, worker)
     stopped = threading.Event()
-    presence = threading.Thread(target=_announce, args=(execution, loaded, stopped), name="presence", daemon=True)
+    presence = threading.Thread(
+        target=_announce, args=(execution, loaded, stopped), name="presence", daemon=True
+    )
     presence.start()
     try:
         asyncio.run(_consume(settings, execution, loaded))
     finally:
         stopped.set()
         execution.close()
+        for driver in loaded:
+            driver.close()
         shutdown()
 
 
@@ -59,17 +63,29 @@ async def _consume(settings: Settings, execution: Execution, drivers: Sequence[D
 
 
 def _announce(execution: Execution, drivers: Sequence[Driver], stopped: threading.Event) -> None:
-    """Register the drivers' backends, then say every few seconds that they can be reached."""
+    """Load the SDKs, register the drivers' backends, then say every few seconds that they can be reached and how long their queue is."""
+    for driver in drivers:
+        driver.prepare()
     registered = False
     while True:
-        with contextlib.suppress(Unavailable):  # the database is away: consume() ends the process if it stays away
+        with contextlib.suppress(
+            Unavailable
+        ):  # the database is away: consume() ends the process if it stays away
+            described = {driver.name: driver.describe() for driver in drivers}
             with scope(execution.engine, None) as connection:
                 if not registered:
-                    described = [backend for driver in drivers for backend in driver.describe()]
-                    backends.register(connection, described, now())
+                    backends.register(
+                        connection, [backend for listed in described.values() for backend in listed], now()
+                    )
                     registered = True
-                for driver in drivers:
-                    backends.touch(connection, driver.name, now())
+                waiting = queue.depths(connection)
+                for name, listed in described.items():
+                    backends.touch(
+                        connection,
+                        name,
+                        now(),
+                        {backend.name: waiting.get(f"run:{name}", 0) for backend in listed},
+                    )
         if stopped.wait(_TOUCH_S):
             return
 

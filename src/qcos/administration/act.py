@@ -63,7 +63,9 @@ class Act:
                 details={"act": act, "reasons": reasons, "policy_version": bundle.version},
             )
 
-    def question(self, act: str, subject: str = "", *, project: str = "", own: bool = False) -> dict[str, Any]:  # Any: JSON
+    def question(
+        self, act: str, subject: str = "", *, project: str = "", own: bool = False
+    ) -> dict[str, Any]:  # Any: JSON
         """Return the document that policies see of an act (documented in docs/reference/policy.md)."""
         return {
             "time": rfc3339(now()),
@@ -74,13 +76,25 @@ class Act:
             "principal": principal_facts(self.principal, project or None),
         }
 
-    def record(self, act: str, subject: str, *, project: str = "", reason: str = "", **details: Any) -> None:  # Any: JSON
+    def record(
+        self, act: str, subject: str, *, project: str = "", reason: str = "", **details: Any
+    ) -> None:  # Any: JSON
         """Write the act into the ledger, in this scope."""
         principal = self.principal
         append(
             self.connection,
             self.tenant,
-            [Record(act=act, actor=principal.id, object=subject, project=project, delegation=principal.delegation, reason=reason, details=details)],
+            [
+                Record(
+                    act=act,
+                    actor=principal.id,
+                    object=subject,
+                    project=project,
+                    delegation=principal.delegation,
+                    reason=reason,
+                    details=details,
+                )
+            ],
         )
 
 

@@ -24,7 +24,12 @@ def micros(text: str) -> int:
         value = Decimal("NaN")
     scaled = value * 1_000_000 if value.is_finite() else value
     if not scaled.is_finite() or scaled != scaled.to_integral_value() or not 0 <= value <= _MOST:
-        raise Invalid("money.amount", "not an amount of money", expected=f"0 to {_MOST}, at most 6 decimals, as text", got=text[:40])
+        raise Invalid(
+            "money.amount",
+            "not an amount of money",
+            expected=f"0 to {_MOST}, at most 6 decimals, as text",
+            got=text[:40],
+        )
     return int(scaled)
 
 
@@ -34,7 +39,13 @@ def set_budget(act: Act, project: str, monthly_limit: str, currency: str) -> Non
     identity.get_project(act.connection, act.tenant, project)
     limit = micros(monthly_limit)
     before = metering.set_budget(act.connection, act.tenant, project, limit, currency)
-    act.record("budget.set", project, project=project, before=before, after={"monthly_limit": limit, "currency": currency})
+    act.record(
+        "budget.set",
+        project,
+        project=project,
+        before=before,
+        after={"monthly_limit": limit, "currency": currency},
+    )
 
 
 def set_quota(act: Act, team: str, daily_shots: int) -> None:

@@ -40,7 +40,13 @@ def create_tenant(engine: sa.Engine, name: str, *, token_days: int = 90) -> Firs
         minted, expires = tokens.mint(tenant), now() + dt.timedelta(days=token_days)
         identity.create_token(connection, tenant, ADMINISTRATOR, minted.hash, minted.id, expires)
         policies.insert_bundle(
-            connection, tenant, bundle, note="shipped with this release", uploaded_by=_SYSTEM, uploaded_at=now(), tests={}
+            connection,
+            tenant,
+            bundle,
+            note="shipped with this release",
+            uploaded_by=_SYSTEM,
+            uploaded_at=now(),
+            tests={},
         )
         policies.activate(connection, tenant, bundle.version, actor=_SYSTEM, at=now())
         append(
@@ -49,9 +55,21 @@ def create_tenant(engine: sa.Engine, name: str, *, token_days: int = 90) -> Firs
             [
                 Record(act="tenant.created", actor=_SYSTEM, object=name, details={"tenant": str(tenant)}),
                 Record(act="principal.created", actor=_SYSTEM, object=ADMINISTRATOR),
-                Record(act="role.granted", actor=_SYSTEM, object=ADMINISTRATOR, details={"role": "quantum-admin"}),
-                Record(act="token.created", actor=_SYSTEM, object=minted.id, details={"principal": ADMINISTRATOR, "expires": rfc3339(expires)}),
-                Record(act="policy.activated", actor=_SYSTEM, object=bundle.version, reason="shipped with this release"),
+                Record(
+                    act="role.granted", actor=_SYSTEM, object=ADMINISTRATOR, details={"role": "quantum-admin"}
+                ),
+                Record(
+                    act="token.created",
+                    actor=_SYSTEM,
+                    object=minted.id,
+                    details={"principal": ADMINISTRATOR, "expires": rfc3339(expires)},
+                ),
+                Record(
+                    act="policy.activated",
+                    actor=_SYSTEM,
+                    object=bundle.version,
+                    reason="shipped with this release",
+                ),
             ],
         )
     return FirstAdministrator(tenant, minted.text)
@@ -71,5 +89,17 @@ def new_administrator_token(engine: sa.Engine, *, token_days: int = 90) -> str:
         minted, expires = tokens.mint(tenant), now() + dt.timedelta(days=token_days)
         identity.create_token(connection, tenant, ADMINISTRATOR, minted.hash, minted.id, expires)
         details = {"principal": ADMINISTRATOR, "expires": rfc3339(expires)}
-        append(connection, tenant, [Record(act="token.created", actor=_SYSTEM, object=minted.id, reason="token file was missing", details=details)])
+        append(
+            connection,
+            tenant,
+            [
+                Record(
+                    act="token.created",
+                    actor=_SYSTEM,
+                    object=minted.id,
+                    reason="token file was missing",
+                    details=details,
+                )
+            ],
+        )
     return minted.text

@@ -26,7 +26,9 @@ def create_project(act: Act, project: str, team: str, cost_center: str) -> Proje
     return made
 
 
-def create_principal(act: Act, principal: str, team: str | None, attributes: dict[str, Any]) -> Account:  # Any: JSON
+def create_principal(
+    act: Act, principal: str, team: str | None, attributes: dict[str, Any]
+) -> Account:  # Any: JSON
     """Register a user or service account."""
     act.permit("principal.create", principal)
     made = identity.create_principal(act.connection, act.tenant, principal, team=team, attributes=attributes)

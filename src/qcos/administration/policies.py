@@ -51,7 +51,9 @@ def upload(act: Act, bundle: PolicyBundle, report: TestReport, note: str) -> boo
         tests=report.as_dict(),
     )
     if added:
-        act.record("policy.uploaded", bundle.version, reason=note, files=len(bundle.files), tests=report.passed)
+        act.record(
+            "policy.uploaded", bundle.version, reason=note, files=len(bundle.files), tests=report.passed
+        )
     return added
 
 
@@ -65,5 +67,12 @@ def activate(act: Act, version: str, note: str) -> None:
     bundle = store.get_bundle(act.connection, act.tenant, version)
     refuse_lockout(act.authority.policy, bundle, act.question("policy.activate", version))
     before = store.active(act.connection, act.tenant)
-    store.activate(act.connection, act.tenant, version, actor=act.principal.id, at=now(), expected=before.n if before else 0)
+    store.activate(
+        act.connection,
+        act.tenant,
+        version,
+        actor=act.principal.id,
+        at=now(),
+        expected=before.n if before else 0,
+    )
     act.record("policy.activated", version, reason=note, before=before.version if before else None)

@@ -56,7 +56,9 @@ def job_json(job: Job, decision: Decision | None = None) -> dict[str, Any]:
         "decision_id": job.decision,
         "decision": decision_json(decision) if decision else None,
         "placement": placement,
-        "price": money(job.price, job.currency) if placement is None else money(job.price, job.currency) | {"lines": placement["price"]["lines"]},  # type: ignore[operator]
+        "price": money(job.price, job.currency)
+        if placement is None
+        else money(job.price, job.currency) | {"lines": placement["price"]["lines"]},  # type: ignore[operator]
         "charge": money(job.charge, job.currency),
         "bundle_id": job.bundle,
         "cancel_requested": job.cancel_requested,
@@ -95,7 +97,12 @@ def limit_of(limit: int | None) -> int:
     return limit
 
 
-def page(rows: Sequence[Row], limit: int, show: Callable[[Row], dict[str, Any]], cursor: Callable[[Row], Sequence[str]]) -> dict[str, Any]:
+def page(
+    rows: Sequence[Row],
+    limit: int,
+    show: Callable[[Row], dict[str, Any]],
+    cursor: Callable[[Row], Sequence[str]],
+) -> dict[str, Any]:
     """Return a page of rows; ``rows`` holds one more than the limit when there are more."""
     more = len(rows) > limit
     shown = rows[:limit]
@@ -116,7 +123,12 @@ def decode_cursor(text: str | None, length: int) -> list[str] | None:
     except (ValueError, binascii.Error):
         parts = None
     if not (isinstance(parts, list) and len(parts) == length and all(isinstance(p, str) for p in parts)):
-        raise Invalid("page.cursor", "not a cursor of this listing", got=text[:80], hint="pass `next` of the page before, unchanged")
+        raise Invalid(
+            "page.cursor",
+            "not a cursor of this listing",
+            got=text[:80],
+            hint="pass `next` of the page before, unchanged",
+        )
     return parts
 
 
@@ -127,4 +139,10 @@ def instant(text: str | None, name: str) -> dt.datetime | None:
     try:
         return parse_rfc3339(text)
     except ValueError:
-        raise Invalid("request.time", "not an instant", subject=name, expected="RFC 3339, as 2026-01-09T10:30:00Z", got=text[:40]) from None
+        raise Invalid(
+            "request.time",
+            "not an instant",
+            subject=name,
+            expected="RFC 3339, as 2026-01-09T10:30:00Z",
+            got=text[:40],
+        ) from None

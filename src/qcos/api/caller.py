@@ -37,7 +37,12 @@ def credentials(request: Request) -> tuple[UUID, bytes]:
     """
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text:
-        raise Denied("auth.missing", "no bearer token", expected="Authorization: Bearer qcos_...", hint="set QCOS_TOKEN")
+        raise Denied(
+            "auth.missing",
+            "no bearer token",
+            expected="Authorization: Bearer qcos_...",
+            hint="set QCOS_TOKEN",
+        )
     return tokens.read(text.strip())
 
 

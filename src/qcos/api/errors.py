@@ -38,7 +38,13 @@ _log = logging.getLogger("qcos.api")
 
 def problem(error: QcosError) -> Response:
     """Return an error as ``application/problem+json``."""
-    status = 401 if error.code.startswith("auth.") else 413 if error.code.endswith(".size") else STATUS.get(error.family, 500)
+    status = (
+        401
+        if error.code.startswith("auth.")
+        else 413
+        if error.code.endswith(".size")
+        else STATUS.get(error.family, 500)
+    )
     body = {
         "type": f"urn:qcos:problem:{error.code}",
         "title": _TITLES.get(error.family, "Error"),
@@ -63,12 +69,20 @@ def install(app: FastAPI) -> None:
 
     def validation(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-        return problem(Invalid("request.invalid", "the request is not valid", problems=[_problem(e) for e in error.errors()]))
+        return problem(
+            Invalid(
+                "request.invalid", "the request is not valid", problems=[_problem(e) for e in error.errors()]
+            )
+        )
 
     def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
         if error.status_code == 404:
-            return problem(NotFound("route.unknown", "there is no such resource", subject=request.url.path, hint="see /docs"))
+            return problem(
+                NotFound(
+                    "route.unknown", "there is no such resource", subject=request.url.path, hint="see /docs"
+                )
+            )
         made = Invalid(f"http.{error.status_code}", str(error.detail), subject=request.url.path)
         answer = problem(made)
         answer.status_code = error.status_code
@@ -76,7 +90,11 @@ def install(app: FastAPI) -> None:
 
     def unexpected(request: Request, error: Exception) -> Response:
         _log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
-        return problem(QcosError("server.bug", "an unexpected error; it is in the server's log", hint="report it with the time"))
+        return problem(
+            QcosError(
+                "server.bug", "an unexpected error; it is in the server's log", hint="report it with the time"
+            )
+        )
 
     app.add_exception_handler(QcosError, ours)
     app.add_exception_handler(RequestValidationError, validation)
@@ -87,4 +105,10 @@ def install(app: FastAPI) -> None:
 def _problem(error: Any) -> Problem:  # Any: pydantic's error dictionary
     where = error["loc"]
     pointer = "/" + "/".join(str(part) for part in where[1:])
-    return Problem(f"{pointer}", error["msg"], expected=error["type"], got=repr(error.get("input"))[:80], hint=f"in the request's {where[0]}")
+    return Problem(
+        f"{pointer}",
+        error["msg"],
+        expected=error["type"],
+        got=repr(error.get("input"))[:80],
+        hint=f"in the request's {where[0]}",
+    )

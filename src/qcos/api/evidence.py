@@ -42,15 +42,25 @@ def trust_of(api: Any) -> dict[str, Any]:  # Any: qcos.app.Api, JSON
 async def evidence(request: Request, job_id: str, wait: float = Query(default=0.0, ge=0, le=60)) -> Response:
     """Return the bundle, with its ledger proof once a checkpoint covers it; ``wait`` seconds for both."""
 
+    log = app_of(request).log
+
     def run(caller: Act) -> tuple[bytes | None, bool]:
         job = readable(caller, job_id, "evidence.read")
         if job.bundle is None:
             if job.state in TERMINAL:
-                raise Conflict("evidence.none", f"the job is {job.state}: only executed jobs have evidence", subject=job_id, expected="completed", got=job.state)
+                raise Conflict(
+                    "evidence.none",
+                    f"the job is {job.state}: only executed jobs have evidence",
+                    subject=job_id,
+                    expected="completed",
+                    got=job.state,
+                )
             return None, False
         stored = store.get(caller.connection, caller.tenant, job.bundle)
-        found = prove.proof_of(caller.connection, caller.tenant, stored.record_id)
-        return json.dumps(attach(stored.document, found.as_dict() if found else None)).encode(), found is not None
+        found = prove.proof_of(caller.connection, caller.tenant, stored.record_id, log)
+        return json.dumps(
+            attach(stored.document, found.as_dict() if found else None)
+        ).encode(), found is not None
 
     for turn in range(int(wait / _LOOK_S) + 1):
         if turn:
@@ -58,4 +68,6 @@ async def evidence(request: Request, job_id: str, wait: float = Query(default=0.
         document, proved = await act(request, run)
         if document is not None and (proved or turn >= int(wait / _LOOK_S)):
             return Response(document, media_type="application/json")
-    raise Conflict("evidence.pending", "the job is not sealed yet", subject=job_id, hint="wait, or pass ?wait=10")
+    raise Conflict(
+        "evidence.pending", "the job is not sealed yet", subject=job_id, hint="wait, or pass ?wait=10"
+    )

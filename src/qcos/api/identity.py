@@ -35,7 +35,9 @@ class NewPrincipal(BaseModel):
     model_config = ConfigDict(extra="forbid")
     id: str = Field(max_length=MAX_NAME, description="user:alice@company.com or service:ci")
     team: str | None = Field(default=None, max_length=MAX_NAME)
-    attributes: dict[str, Any] = Field(default_factory=dict, description="Facts for attribute-based policies.")
+    attributes: dict[str, Any] = Field(
+        default_factory=dict, description="Facts for attribute-based policies."
+    )
 
 
 class Role(BaseModel):
@@ -59,7 +61,12 @@ def _roles(grants: tuple[RoleGrant, ...]) -> list[dict[str, Any]]:
 
 
 def _project(project: Project) -> dict[str, Any]:
-    return {"id": project.id, "team": project.team, "cost_center": project.cost_center, "created_at": rfc3339(project.created)}
+    return {
+        "id": project.id,
+        "team": project.team,
+        "cost_center": project.cost_center,
+        "created_at": rfc3339(project.created),
+    }
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -108,7 +115,14 @@ async def whoami(request: Request) -> Response:
 @router.post("/projects", status_code=201, summary="Register a project")
 async def create_project(request: Request, body: NewProject) -> Response:
     """Register a project; it can spend nothing before it has a budget."""
-    return answer(_project(await act(request, lambda caller: people.create_project(caller, body.id, body.team, body.cost_center))), 201)
+    return answer(
+        _project(
+            await act(
+                request, lambda caller: people.create_project(caller, body.id, body.team, body.cost_center)
+            )
+        ),
+        201,
+    )
 
 
 @router.get("/projects", summary="List projects")
@@ -125,7 +139,9 @@ async def list_projects(request: Request) -> Response:
 @router.post("/principals", status_code=201, summary="Register a user or service account")
 async def create_principal(request: Request, body: NewPrincipal) -> Response:
     """Register a principal; it may do nothing before it has a role."""
-    made = await act(request, lambda caller: people.create_principal(caller, body.id, body.team, body.attributes))
+    made = await act(
+        request, lambda caller: people.create_principal(caller, body.id, body.team, body.attributes)
+    )
     return answer(_account(made), 201)
 
 

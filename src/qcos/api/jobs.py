@@ -12,16 +12,25 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
-from qcos.api.answers import amount, answer, decision_json, decode_cursor, instant, job_json, limit_of, money, page
+from qcos.api.answers import (
+    amount,
+    answer,
+    decision_json,
+    decode_cursor,
+    instant,
+    job_json,
+    limit_of,
+    money,
+    page,
+)
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.errors import problem
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Denied, NotFound
 from qcos.db.engine import scope
 from qcos.jobs import store
-from qcos.jobs.admit import Admitted
+from qcos.jobs.admit import Admitted, admit
 from qcos.jobs.admit import Request as Submission
-from qcos.jobs.admit import admit
 from qcos.jobs.cancel import cancel
 from qcos.jobs.estimate import estimate_job
 from qcos.jobs.lifecycle import TERMINAL
@@ -43,7 +52,9 @@ async def schema() -> Response:
 
 
 @router.post("/jobs", status_code=201, summary="Submit a Job Spec")
-async def submit(request: Request, idempotency_key: str | None = Header(default=None, max_length=255)) -> Response:
+async def submit(
+    request: Request, idempotency_key: str | None = Header(default=None, max_length=255)
+) -> Response:
     """Admit or deny a job; the answer carries the decision.
 
     201 with the new job; 200 with the existing one when the same request was admitted before; 403 with every reason when denied.
@@ -52,7 +63,9 @@ async def submit(request: Request, idempotency_key: str | None = Header(default=
     tenant, token_hash = credentials(request)
     body = await request.body()
     with tracing.span("job.admit") as span:
-        submission = Submission(tenant, token_hash, body, idempotency_key, tracing.inject(), tracing.trace_id())
+        submission = Submission(
+            tenant, token_hash, body, idempotency_key, tracing.inject(), tracing.trace_id()
+        )
 
         def run() -> Admitted:
             request.app.state.known_tokens.check(api, tenant, token_hash)
@@ -67,7 +80,9 @@ async def submit(request: Request, idempotency_key: str | None = Header(default=
             instruments.outcome("denied", "")
         return _denied(admitted)
     status = 200 if admitted.replayed else 201
-    return answer(job_json(admitted.job, admitted.decision), status, {"Location": f"/v1/jobs/{admitted.job.id}"})
+    return answer(
+        job_json(admitted.job, admitted.decision), status, {"Location": f"/v1/jobs/{admitted.job.id}"}
+    )
 
 
 def _denied(admitted: Admitted) -> Response:
@@ -93,7 +108,11 @@ async def validate(request: Request) -> Response:
 
     def run() -> dict[str, Any]:
         spec = read_spec(body)
-        return {"valid": True, "spec_digest": spec.digest, "circuits": [reader.read(c.source, c.format).as_dict() for c in spec.circuits]}
+        return {
+            "valid": True,
+            "spec_digest": spec.digest,
+            "circuits": [reader.read(c.source, c.format).as_dict() for c in spec.circuits],
+        }
 
     return answer(await run_in_threadpool(run))
 
@@ -105,11 +124,19 @@ async def estimate(request: Request) -> Response:
     await act(request, lambda caller: caller.permit("estimate.create"))
     admission = app_of(request).admission
     spec = read_spec(body)
-    facts = await run_in_threadpool(lambda: tuple(admission.circuits.read(c.source, c.format) for c in spec.circuits))
-    found = await act(request, lambda caller: estimate_job(admission, caller.connection, caller.principal, spec, facts))
+    facts = await run_in_threadpool(
+        lambda: tuple(admission.circuits.read(c.source, c.format) for c in spec.circuits)
+    )
+    found = await act(
+        request, lambda caller: estimate_job(admission, caller.connection, caller.principal, spec, facts)
+    )
     for candidate in found["candidates"]:
         price: Price = candidate["price"]
-        candidate["price"] = {"amount": amount(price.amount), "micro": price.amount, **{k: v for k, v in price.as_dict().items() if k != "amount"}}
+        candidate["price"] = {
+            "amount": amount(price.amount),
+            "micro": price.amount,
+            **{k: v for k, v in price.as_dict().items() if k != "amount"},
+        }
     return answer(found)
 
 
@@ -134,7 +161,15 @@ async def list_jobs(
         except Denied:
             caller.permit("job.read", project=project or "", own=True)
             seen_actor = caller.principal.id
-        rows = store.list_page(caller.connection, caller.tenant, state=state, project=project, actor=seen_actor, before=before, limit=size + 1)
+        rows = store.list_page(
+            caller.connection,
+            caller.tenant,
+            state=state,
+            project=project,
+            actor=seen_actor,
+            before=before,
+            limit=size + 1,
+        )
         return page(rows, size, job_json, lambda job: (rfc3339(job.created), job.id))
 
     return answer(await act(request, run))
@@ -166,7 +201,12 @@ async def result(request: Request, job_id: str) -> Response:
         job = readable(caller, job_id)
         found = store.get_results(caller.connection, caller.tenant, [job_id]).get(job_id)
         if found is None:
-            raise NotFound("result.none", f"the job has no result: it is {job.state}", subject=job_id, hint="wait until it is collected")
+            raise NotFound(
+                "result.none",
+                f"the job has no result: it is {job.state}",
+                subject=job_id,
+                hint="wait until it is collected",
+            )
         return found
 
     return Response(await act(request, run), media_type="application/json")
@@ -175,7 +215,9 @@ async def result(request: Request, job_id: str) -> Response:
 @router.get("/jobs/{job_id}/spec", summary="The Job Spec of a job")
 async def spec(request: Request, job_id: str) -> Response:
     """Return the exact bytes whose SHA-256 is the evidence's ``input_hash``."""
-    return Response(await act(request, lambda caller: readable(caller, job_id).spec), media_type="application/json")
+    return Response(
+        await act(request, lambda caller: readable(caller, job_id).spec), media_type="application/json"
+    )
 
 
 @router.get("/jobs/{job_id}/decision", summary="The decision on a job, with all that policy saw")
@@ -184,7 +226,9 @@ async def decision(request: Request, job_id: str) -> Response:
 
     def run(caller: Act) -> dict[str, Any]:
         job = readable(caller, job_id, "decision.read")
-        return decision_json(policies.get_decision(caller.connection, caller.tenant, job.decision), with_input=True)
+        return decision_json(
+            policies.get_decision(caller.connection, caller.tenant, job.decision), with_input=True
+        )
 
     return answer(await act(request, run))
 
@@ -205,7 +249,9 @@ async def events(request: Request, job_id: str, last_event_id: str | None = Head
     """Stream each step as it happens; ends with the event ``end`` when the job has ended. Resumes after ``Last-Event-ID``."""
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 6 else 0
     first = await act(request, lambda caller: readable(caller, job_id))
-    return StreamingResponse(_steps(request, first, seen), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return StreamingResponse(
+        _steps(request, first, seen), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
 
 
 async def _steps(request: Request, job: Job, seen: int) -> AsyncIterator[str]:
@@ -220,7 +266,12 @@ async def _steps(request: Request, job: Job, seen: int) -> AsyncIterator[str]:
             seen += 1
             yield f"event: step\nid: {seen}\ndata: {json.dumps(step)}\n\n"
         if job.state in TERMINAL:
-            closing = {"job_id": job.id, "state": job.state, "bundle_id": job.bundle, "charge": money(job.charge, job.currency)}
+            closing = {
+                "job_id": job.id,
+                "state": job.state,
+                "bundle_id": job.bundle,
+                "charge": money(job.charge, job.currency),
+            }
             yield f"event: end\ndata: {json.dumps(closing)}\n\n"
             return
         if turn % 100 == 99:
@@ -238,7 +289,12 @@ async def show_decision(request: Request, decision_id: str) -> Response:
     def run(caller: Act) -> dict[str, Any]:
         found = policies.get_decision(caller.connection, caller.tenant, decision_id)
         project = str(found.input.get("job", {}).get("project", ""))
-        caller.permit("decision.read", decision_id, project=project, own=found.input.get("principal", {}).get("id") == caller.principal.id)
+        caller.permit(
+            "decision.read",
+            decision_id,
+            project=project,
+            own=found.input.get("principal", {}).get("id") == caller.principal.id,
+        )
         return decision_json(found, with_input=True)
 
     return answer(await act(request, run))

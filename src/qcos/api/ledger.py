@@ -23,8 +23,14 @@ async def checkpoint(request: Request) -> Response:
     """Return the C2SP signed note."""
     path = app_of(request).settings.ledger / "checkpoint"
     if not path.exists():
-        raise Unavailable("ledger.empty", "no checkpoint is published yet", hint="try again in a second", retry_after_s=1.0)
-    return Response(await run_in_threadpool(path.read_bytes), media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
+        raise Unavailable(
+            "ledger.empty", "no checkpoint is published yet", hint="try again in a second", retry_after_s=1.0
+        )
+    return Response(
+        await run_in_threadpool(path.read_bytes),
+        media_type="text/plain; charset=utf-8",
+        headers={"Cache-Control": "no-cache"},
+    )
 
 
 @router.get("/ledger/tile/{path:path}", summary="A tile or entry bundle (C2SP tlog-tiles)")
@@ -34,7 +40,11 @@ async def tile(request: Request, path: str) -> Response:
     file = (root / path).resolve()
     if not file.is_relative_to(root) or not file.is_file():
         raise NotFound("ledger.tile", "there is no such tile", subject=path[:200])
-    return FileResponse(file, media_type="application/octet-stream", headers={"Cache-Control": "public, max-age=31536000, immutable"})
+    return FileResponse(
+        file,
+        media_type="application/octet-stream",
+        headers={"Cache-Control": "public, max-age=31536000, immutable"},
+    )
 
 
 @router.get("/ledger/consistency", summary="Proof that one checkpoint continues another")
@@ -53,7 +63,7 @@ async def consistency(request: Request, old: int = Query(ge=0), new: int = Query
 async def records(
     request: Request,
     actor: str | None = None,
-    object: str | None = None,  # noqa: A002 - the query parameter's name
+    object: str | None = None,
     act_: str | None = Query(default=None, alias="act"),
     since: str | None = None,
     until: str | None = None,
@@ -83,16 +93,38 @@ async def records(
     return answer(await act(request, run))
 
 
+@router.get("/ledger/records/{record_id}", summary="A record of the ledger")
+async def record(request: Request, record_id: str) -> Response:
+    """Return one record, with the index of its entry once it is sequenced."""
+
+    def run(caller: Act) -> dict[str, Any]:
+        caller.permit("ledger.read")
+        found = store.placed(caller.connection, caller.tenant, [record_id])
+        if not found:
+            raise NotFound("ledger.record", "there is no such record", subject=record_id)
+        return {**found[0].record, "index": found[0].index}
+
+    return answer(await act(request, run))
+
+
 @router.get("/ledger/proofs/{record_id}", summary="A record with its inclusion proof")
 async def proof(request: Request, record_id: str) -> Response:
     """Return the offline proof that a record is in the ledger; 503 until a checkpoint covers it (at most about a second)."""
 
+    log = app_of(request).log
+
     def run(caller: Act) -> dict[str, Any] | None:
         caller.permit("ledger.read")
-        found = prove.proof_of(caller.connection, caller.tenant, record_id)
+        found = prove.proof_of(caller.connection, caller.tenant, record_id, log)
         return found.as_dict() if found else None
 
     found = await act(request, run)
     if found is None:
-        raise Unavailable("ledger.pending", "no checkpoint covers the record yet", subject=record_id, hint="try again in a second", retry_after_s=1.0)
+        raise Unavailable(
+            "ledger.pending",
+            "no checkpoint covers the record yet",
+            subject=record_id,
+            hint="try again in a second",
+            retry_after_s=1.0,
+        )
     return answer(found)

@@ -82,7 +82,9 @@ class Bounded:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MAX_REQUEST_BYTES:
-                raise Limit("request.size", "the request is too large", expected=f"at most {MAX_REQUEST_BYTES} bytes")
+                raise Limit(
+                    "request.size", "the request is too large", expected=f"at most {MAX_REQUEST_BYTES} bytes"
+                )
             return message
 
         await self._app(scope, bounded, send)
@@ -108,5 +110,3 @@ def serve(settings: Settings, *, fd: int | None = None) -> None:
         timeout_graceful_shutdown=10,
     )
     uvicorn.Server(config).run()
-
-

@@ -41,7 +41,13 @@ class NewQuota(BaseModel):
 async def set_budget(request: Request, project: str, body: NewBudget) -> Response:
     """Set the budget from this month on; what is reserved or settled stays."""
     await act(request, lambda caller: funds.set_budget(caller, project, body.monthly_limit, body.currency))
-    return answer({"project": project, "monthly_limit": amount(funds.micros(body.monthly_limit)), "currency": body.currency})
+    return answer(
+        {
+            "project": project,
+            "monthly_limit": amount(funds.micros(body.monthly_limit)),
+            "currency": body.currency,
+        }
+    )
 
 
 @router.get("/budgets", summary="Budgets with what is reserved, settled and left this month")
@@ -79,7 +85,14 @@ async def quotas(request: Request) -> Response:
     def run(caller: Act) -> list[dict[str, Any]]:
         caller.permit("budget.read")
         return [
-            {"team": q.team, "day": q.day, "limit": q.limit, "reserved": q.reserved, "used": q.used, "available": q.available}
+            {
+                "team": q.team,
+                "day": q.day,
+                "limit": q.limit,
+                "reserved": q.reserved,
+                "used": q.used,
+                "available": q.available,
+            }
             for q in metering.list_quotas(caller.connection, caller.tenant, now())
         ]
 
@@ -101,7 +114,12 @@ async def usage(
     def run(caller: Act) -> list[dict[str, Any]]:
         caller.permit("usage.read")
         return [
-            {"group": row.group, "jobs": row.jobs, "cost": money(row.amount, row.currency), "meters": dict(row.meters)}
+            {
+                "group": row.group,
+                "jobs": row.jobs,
+                "cost": money(row.amount, row.currency),
+                "meters": dict(row.meters),
+            }
             for row in showback(caller.connection, caller.tenant, group_by, start, end)
         ]
 
@@ -109,14 +127,27 @@ async def usage(
 
 
 @router.get("/charges", summary="Charge lines")
-async def charges(request: Request, job: str | None = None, project: str | None = None, after: str | None = None, limit: int | None = None) -> Response:
+async def charges(
+    request: Request,
+    job: str | None = None,
+    project: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+) -> Response:
     """List charge lines, newest first, with cost center and price book (R8.9)."""
     size = limit_of(limit)
     cursor = decode_cursor(after, 1)
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("charge.read", project=project or "")
-        rows = metering.list_charges(caller.connection, caller.tenant, job=job, project=project, before=int(cursor[0]) if cursor else None, limit=size + 1)
+        rows = metering.list_charges(
+            caller.connection,
+            caller.tenant,
+            job=job,
+            project=project,
+            before=int(cursor[0]) if cursor else None,
+            limit=size + 1,
+        )
         return page(rows, size, _charge, lambda row: (str(row.n),))
 
     return answer(await act(request, run))

@@ -44,7 +44,13 @@ async def list_policies(request: Request) -> Response:
         active = activation.version if activation else None
         rows = store.list_bundles(caller.connection, caller.tenant)
         items = [
-            {"version": r.version, "active": r.version == active, "note": r.note, "uploaded_by": r.uploaded_by, "uploaded_at": rfc3339(r.uploaded_at)}
+            {
+                "version": r.version,
+                "active": r.version == active,
+                "note": r.note,
+                "uploaded_by": r.uploaded_by,
+                "uploaded_at": rfc3339(r.uploaded_at),
+            }
             for r in rows
         ]
         return {"active": active, "items": items, "next": None}
@@ -81,7 +87,9 @@ async def upload(request: Request, body: Bundle) -> Response:
     await act(request, lambda caller: caller.permit("policy.upload"))  # before its tests run
     bundle, report = await run_in_threadpool(acts.check, body.files)
     added = await act(request, lambda caller: acts.upload(caller, bundle, report, body.note))
-    return answer({"version": bundle.version, "added": added, "tests": report.as_dict()}, 201 if added else 200)
+    return answer(
+        {"version": bundle.version, "added": added, "tests": report.as_dict()}, 201 if added else 200
+    )
 
 
 @router.post("/policies/{version}/activate", summary="Activate a policy bundle")

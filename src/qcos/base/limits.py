@@ -3,7 +3,9 @@
 from typing import Final
 
 # Requests
-MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024  # a Job Spec of MAX_CIRCUITS small circuits, or one of MAX_SOURCE_BYTES in base64
+MAX_REQUEST_BYTES: Final = (
+    8 * 1024 * 1024
+)  # a Job Spec of MAX_CIRCUITS small circuits, or one of MAX_SOURCE_BYTES in base64
 MAX_JSON_DEPTH: Final = 64  # deeper JSON serves no purpose here and costs recursion
 PAGE_DEFAULT: Final = 50  # rows of a listing
 PAGE_MAX: Final = 500  # rows of a listing; keeps one answer under about 1 MB
@@ -47,11 +49,15 @@ MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads bef
 MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times mean nothing
 
 # Worker
-HEARTBEAT_TIMEOUT_S: Final = 6.0  # a worker silent for so long is taken for dead and its tasks are picked again
+HEARTBEAT_TIMEOUT_S: Final = (
+    6.0  # a worker silent for so long is taken for dead and its tasks are picked again
+)
 DEQUEUE_TIMEOUT_S: Final = 2.0  # idle poll, which also finds the tasks of dead workers
 STAGE_BATCH: Final = 64  # jobs whose stage is written in one scope
 MAX_ATTEMPTS: Final = 5  # times a job may lose its worker before it is failed as poison
-CROWD_ATTEMPTS: Final = 2  # a job that has lost so many workers runs apart from other such jobs: it may be what they died of
+CROWD_ATTEMPTS: Final = (
+    2  # a job that has lost so many workers runs apart from other such jobs: it may be what they died of
+)
 
 # Identity
 TOKEN_DAYS_DEFAULT: Final = 90  # life of an API token when nothing is asked for
@@ -67,18 +73,26 @@ CLIENT_TIMEOUT_S: Final = 30.0  # one request of the client, connection to last 
 CLIENT_ATTEMPTS: Final = 6  # sendings of one request; with the backoff below about 3 s of patience
 CLIENT_BACKOFF_S: Final = 0.1  # first pause between two sendings; doubles
 CLIENT_BACKOFF_MAX_S: Final = 5.0  # longest pause the client chooses itself
-CLIENT_RETRY_AFTER_MAX_S: Final = 60.0  # a server that asks for a longer pause gets none: the error goes to the caller
+CLIENT_RETRY_AFTER_MAX_S: Final = (
+    60.0  # a server that asks for a longer pause gets none: the error goes to the caller
+)
 CLIENT_ANSWER_BYTES: Final = 64 * 1024 * 1024  # one answer; the largest are results of MAX_CIRCUITS circuits
 CLIENT_EVENT_BYTES: Final = 1024 * 1024  # one server-sent event
 
 # Backends and drivers
 BACKEND_SILENCE_S: Final = 30.0  # a backend whose worker was not seen for so long is offline
-BACKEND_HISTORY_DAYS: Final = 30  # days of outcomes that count in a backend's history; one calibration cycle and more
+BACKEND_HISTORY_DAYS: Final = (
+    30  # days of outcomes that count in a backend's history; one calibration cycle and more
+)
 LOCAL_RUN_SECONDS: Final = 900  # one circuit list on a local simulator; heavier work belongs to a scheduler
-LOCAL_RUN_BYTES: Final = 12 * 1024**3  # address space of a simulating process: 27 qubits are 2 GiB, libraries reserve 3
+LOCAL_RUN_BYTES: Final = (
+    12 * 1024**3
+)  # address space of a simulating process: 27 qubits are 2 GiB, libraries reserve 3
 LOCAL_RUNS_KEPT: Final = 4_096  # ended local runs whose outcome waits to be fetched
 LOCAL_FETCHED_KEPT: Final = 1_024  # fetched local runs that can be fetched again
 LOCAL_STRINGS_KEPT: Final = 1_000_000  # bit strings in those, about 100 MB
 LOCAL_QUEUE_MAX: Final = 100_000  # runs waiting for one local driver
-CIRCUITS_CACHED: Final = 256  # parsed circuits one simulating process keeps, each of at most CACHED_CIRCUIT_GATES
+CIRCUITS_CACHED: Final = (
+    256  # parsed circuits one simulating process keeps, each of at most CACHED_CIRCUIT_GATES
+)
 CACHED_CIRCUIT_GATES: Final = 5_000  # about 2 MB parsed

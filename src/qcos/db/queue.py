@@ -93,13 +93,17 @@ def live_keys(connection: sa.Connection) -> set[str]:
 
 def depths(connection: sa.Connection) -> dict[str, int]:
     """Return how many tasks wait, by entrypoint."""
-    rows = connection.exec_driver_sql("select entrypoint, count(*) from queue.pgqueuer where status = 'queued' group by 1")
+    rows = connection.exec_driver_sql(
+        "select entrypoint, count(*) from queue.pgqueuer where status = 'queued' group by 1"
+    )
     return {row[0]: row[1] for row in rows}
 
 
 def forget_log(connection: sa.Connection, older_than: timedelta) -> int:
     """Delete the queue's own log rows, which repeat what job rows say; returns how many."""
-    return connection.exec_driver_sql("delete from queue.pgqueuer_log where created < now() - %s", (older_than,)).rowcount
+    return connection.exec_driver_sql(
+        "delete from queue.pgqueuer_log where created < now() - %s", (older_than,)
+    ).rowcount
 
 
 async def consume(
@@ -122,7 +126,8 @@ async def consume(
             picked again later.
     """
     connection = await asyncpg.connect(
-        url.replace("postgresql+psycopg://", "postgresql://"), server_settings={"plan_cache_mode": "force_generic_plan", "application_name": "qcos-queue"}
+        url.replace("postgresql+psycopg://", "postgresql://"),
+        server_settings={"plan_cache_mode": "force_generic_plan", "application_name": "qcos-queue"},
     )
     try:
         manager = QueueManager(

@@ -115,20 +115,36 @@ def admit(parts: Admission, request: Request) -> Admitted:
             continue
         except _Taken:
             return _replay(parts, request, spec, key)
-    raise Unavailable("funds.contended", "budget and quota change too fast to decide", hint="try again", retry_after_s=0.2)
+    raise Unavailable(
+        "funds.contended", "budget and quota change too fast to decide", hint="try again", retry_after_s=0.2
+    )
 
 
 def _admit_once(
-    parts: Admission, connection: sa.Connection, request: Request, spec: JobSpec, key: str | None, facts: tuple[CircuitFacts, ...]
+    parts: Admission,
+    connection: sa.Connection,
+    request: Request,
+    spec: JobSpec,
+    key: str | None,
+    facts: tuple[CircuitFacts, ...],
 ) -> Admitted:
     at = now()
-    principal, project = identity.submission_facts(connection, request.tenant, request.token_hash, spec.project, at)
+    principal, project = identity.submission_facts(
+        connection, request.tenant, request.token_hash, spec.project, at
+    )
     if project is None:
-        raise NotFound("project.unknown", "there is no such project", subject=spec.project, hint="list projects with GET /v1/projects")
+        raise NotFound(
+            "project.unknown",
+            "there is no such project",
+            subject=spec.project,
+            hint="list projects with GET /v1/projects",
+        )
     job_id = spec.job_id or new_id("qcos-job")
     able, dropped = candidates(parts.catalogue.statuses(), spec, facts, parts.book)
-    question = Question(job_id, spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at)
-    decision = authorize(parts.policy, parts.bundles.get(connection, request.tenant), question, new_id("decision"))
+    question = Question(
+        job_id, spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at
+    )
+    decision = authorize(parts.policy, parts.bundles.get(connection, request.tenant), question, new_id("dec"))
     job = _job(request, spec, key, question, decision, parts.book)
     if decision.allow:
         placement, chosen = place(decision, able, dropped)
@@ -139,17 +155,46 @@ def _admit_once(
     append(connection, request.tenant, _records(job, decision))
     if decision.allow:
         queue.enqueue(connection, f"run:{job.driver}", [queue.Task(request.tenant, job_id)])
-        if not reserve(connection, job, at):  # last: it locks the project's month and the team's day until the commit
+        if not reserve(
+            connection, job, at
+        ):  # last: it locks the project's month and the team's day until the commit
             raise _FundsChanged
     return Admitted(job, decision, replayed=False)
 
 
-def _job(request: Request, spec: JobSpec, key: str | None, question: Question, decision: Decision, book: PriceBook) -> Job:
+def _job(
+    request: Request, spec: JobSpec, key: str | None, question: Question, decision: Decision, book: PriceBook
+) -> Job:
     principal, project, at = question.principal, question.project, question.at
     steps = (
-        Step("authenticated", at, {"actor": principal.id, "roles": list(principal.roles_for(project.id)), "token": principal.token_id}),
-        Step("submitted", at, {"spec": spec.digest, "circuits": len(spec.circuits), "total_shots": spec.total_shots, "trace": request.trace_id}),
-        Step("decided", now(), {"decision": decision.id, "allow": decision.allow, "reasons": [r.message for r in decision.reasons]}),
+        Step(
+            "authenticated",
+            at,
+            {
+                "actor": principal.id,
+                "roles": list(principal.roles_for(project.id)),
+                "token": principal.token_id,
+            },
+        ),
+        Step(
+            "submitted",
+            at,
+            {
+                "spec": spec.digest,
+                "circuits": len(spec.circuits),
+                "total_shots": spec.total_shots,
+                "trace": request.trace_id,
+            },
+        ),
+        Step(
+            "decided",
+            now(),
+            {
+                "decision": decision.id,
+                "allow": decision.allow,
+                "reasons": [r.message for r in decision.reasons],
+            },
+        ),
     )
     return Job(
         tenant=request.tenant,
@@ -189,7 +234,12 @@ def _job(request: Request, spec: JobSpec, key: str | None, question: Question, d
 
 
 def _placed(job: Job, placement: Placement, chosen: Candidate) -> Job:
-    detail = {"backend": placement.backend, "provider": placement.provider, "reserved": chosen.price.amount, "currency": chosen.price.currency}
+    detail = {
+        "backend": placement.backend,
+        "provider": placement.provider,
+        "reserved": chosen.price.amount,
+        "currency": chosen.price.currency,
+    }
     return replace(
         job,
         backend=placement.backend,
@@ -220,7 +270,12 @@ def _context(principal: Principal, project: Project, spec: JobSpec) -> dict[str,
 
 def _decided(decision: Decision) -> dict[str, Any]:
     """Return what the evidence says of the decision."""
-    return {"allow": decision.allow, "policies": list(decision.policies), "version": decision.bundle_version, "input": decision.input_digest}
+    return {
+        "allow": decision.allow,
+        "policies": list(decision.policies),
+        "version": decision.bundle_version,
+        "input": decision.input_digest,
+    }
 
 
 def _records(job: Job, decision: Decision) -> list[Record]:
@@ -234,7 +289,12 @@ def _records(job: Job, decision: Decision) -> list[Record]:
             project=job.project,
             delegation=delegation,
             reason=job.context["justification"] or job.context["purpose"],
-            details={"spec": job.spec_digest, "classification": job.context["classification"], "shots": job.shots, "state": job.state},
+            details={
+                "spec": job.spec_digest,
+                "classification": job.context["classification"],
+                "shots": job.shots,
+                "state": job.state,
+            },
         ),
         Record(
             act="policy.decided",
@@ -265,9 +325,19 @@ def _replay(parts: Admission, request: Request, spec: JobSpec, key: str | None) 
         principal = identity.authenticate(connection, request.tenant, request.token_hash, now())
         job = store.find_same(connection, request.tenant, principal.id, key, spec.job_id)
         if job is None:
-            raise Conflict("job.exists", "another request with this id or key is being admitted", subject=spec.job_id or key or "", hint="try again")
+            raise Conflict(
+                "job.exists",
+                "another request with this id or key is being admitted",
+                subject=spec.job_id or key or "",
+                hint="try again",
+            )
         if job.actor != principal.id:
-            raise Conflict("job.exists", "the job id is taken", subject=job.id, hint="choose another job_id or leave it out")
+            raise Conflict(
+                "job.exists",
+                "the job id is taken",
+                subject=job.id,
+                hint="choose another job_id or leave it out",
+            )
         if job.spec_digest != spec.digest:
             by_key = job.idempotency_key is not None and job.idempotency_key == key
             code, what = ("idempotency.reused", "idempotency key") if by_key else ("job.exists", "job id")
@@ -285,9 +355,19 @@ def _replay(parts: Admission, request: Request, spec: JobSpec, key: str | None) 
 def _idempotency_key(request: Request, spec: JobSpec) -> str | None:
     key = request.idempotency_key or spec.idempotency_key
     if request.idempotency_key and spec.idempotency_key and request.idempotency_key != spec.idempotency_key:
-        raise Invalid("idempotency.differs", "header and spec carry different idempotency keys", expected=spec.idempotency_key, got=request.idempotency_key)
+        raise Invalid(
+            "idempotency.differs",
+            "header and spec carry different idempotency keys",
+            expected=spec.idempotency_key,
+            got=request.idempotency_key,
+        )
     if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX and key.isprintable()):
-        raise Invalid("idempotency.key", "bad idempotency key", expected=f"1 to {IDEMPOTENCY_KEY_MAX} printable characters", got=key[:80])
+        raise Invalid(
+            "idempotency.key",
+            "bad idempotency key",
+            expected=f"1 to {IDEMPOTENCY_KEY_MAX} printable characters",
+            got=key[:80],
+        )
     return key
 
 

@@ -52,12 +52,15 @@ def policy_input(question: Question) -> dict[str, Any]:
             "shots": spec.shots,
             "total_shots": spec.total_shots,
             "circuits": [
-                {"qubits": f.qubits, "depth": f.depth, "size": f.size, "two_qubit_gates": f.two_qubit_gates} for f in question.facts
+                {"qubits": f.qubits, "depth": f.depth, "size": f.size, "two_qubit_gates": f.two_qubit_gates}
+                for f in question.facts
             ],
             "constraints": {
                 "min_qubits": spec.min_qubits,
                 "max_depth": spec.max_depth,
-                "allowed_providers": list(spec.allowed_providers) if spec.allowed_providers is not None else None,
+                "allowed_providers": list(spec.allowed_providers)
+                if spec.allowed_providers is not None
+                else None,
             },
         },
         "principal": principal_facts(question.principal, project.id),
@@ -108,5 +111,9 @@ def authorize(engine: PolicyEngine, bundle: PolicyBundle, question: Question, de
 
 def _unsatisfiable(dropped: Sequence[Dropped]) -> Reason:
     why = "; ".join(f"{d.backend}: {d.message}" for d in dropped) or "no backend is registered"
-    return Reason("routing", "routing.unsatisfiable", f"no backend can run this job: {why}"[:2000], hint="loosen the constraints or see GET /v1/backends")
-
+    return Reason(
+        "routing",
+        "routing.unsatisfiable",
+        f"no backend can run this job: {why}"[:2000],
+        hint="loosen the constraints or see GET /v1/backends",
+    )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from qcos.backends import store as backends
+from qcos.backends.model import JobOutcome
 from qcos.base.clock import now
 from qcos.base.errors import Conflict
 from qcos.db.engine import scope
@@ -55,14 +57,22 @@ def end(engine: sa.Engine, endings: Sequence[Ended]) -> list[bool]:
     return [(ended.job.tenant, ended.job.id) in done for ended in endings]
 
 
-def _end(connection: sa.Connection, endings: Sequence[Ended], expected: Sequence[str], actor: str) -> set[str]:
+def _end(
+    connection: sa.Connection, endings: Sequence[Ended], expected: Sequence[str], actor: str
+) -> set[str]:
     tenant = endings[0].job.tenant
     changes = [
         store.Change(
             e.job.id,
             e.job.attempt,
             e.state,
-            (Step("cancelled" if e.state == CANCELLED else "failed", now(), {"message": e.error.get("message", "")}),),
+            (
+                Step(
+                    "cancelled" if e.state == CANCELLED else "failed",
+                    now(),
+                    {"message": e.error.get("message", "")},
+                ),
+            ),
             error=e.error or None,
         )
         for e in endings
@@ -72,6 +82,9 @@ def _end(connection: sa.Connection, endings: Sequence[Ended], expected: Sequence
     if ours:
         reserve.release(connection, tenant, [e.job.id for e in ours])
         append(connection, tenant, [_record(e, actor) for e in ours])
+        failed = [JobOutcome(e.job.backend or "", False, 0.0) for e in ours if e.state == FAILED]
+        if failed:
+            backends.record_outcomes(connection, failed)
     return moved
 
 

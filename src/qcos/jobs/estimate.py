@@ -18,7 +18,11 @@ from qcos.jobs.spec import JobSpec
 
 
 def estimate_job(
-    parts: Admission, connection: sa.Connection, principal: Principal, spec: JobSpec, facts: tuple[CircuitFacts, ...]
+    parts: Admission,
+    connection: sa.Connection,
+    principal: Principal,
+    spec: JobSpec,
+    facts: tuple[CircuitFacts, ...],
 ) -> dict[str, Any]:
     """Return prices on each backend, why others were dropped, and the decision and choice as they would be now.
 
@@ -28,7 +32,17 @@ def estimate_job(
     at = now()
     project = identity.get_project(connection, principal.tenant, spec.project)
     able, dropped = candidates(parts.catalogue.statuses(), spec, facts, parts.book)
-    question = Question(spec.job_id or "estimate", spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at)
+    question = Question(
+        spec.job_id or "estimate",
+        spec,
+        facts,
+        principal,
+        project,
+        funds_of(connection, project, at),
+        able,
+        dropped,
+        at,
+    )
     decision = authorize(parts.policy, parts.bundles.get(connection, principal.tenant), question, "estimate")
     choice = place(decision, able, dropped)[0] if decision.allow else None
     return {
@@ -38,7 +52,12 @@ def estimate_job(
         "backend": choice.backend if choice else None,
         "placement": choice.as_dict() if choice else None,
         "candidates": [
-            {"backend": c.backend, "provider": c.status.backend.provider, "price": c.price, "excluded": next((e.as_dict() for e in decision.excluded if e.backend == c.backend), None)}
+            {
+                "backend": c.backend,
+                "provider": c.status.backend.provider,
+                "price": c.price,
+                "excluded": next((e.as_dict() for e in decision.excluded if e.backend == c.backend), None),
+            }
             for c in able
         ],
         "dropped": [{"backend": d.backend, "code": d.code, "message": d.message} for d in dropped],

@@ -63,7 +63,9 @@ class Execution:
     book: PriceBook
     worker: str
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False)
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False
+    )
     _claims: Batcher[tuple[Task, bool], Claimed | None] = field(init=False)
     _running: Batcher[tuple[Job, Handle], bool] = field(init=False)
     _results: Batcher[Collected, bool] = field(init=False)
@@ -74,7 +76,9 @@ class Execution:
         engine = self.engine
         settler = Settler(engine, self.sealer, self.book)
         made = {
-            "_claims": Batcher(lambda tasks: claim(engine, self.worker, tasks), limit=STAGE_BATCH, name="claim"),
+            "_claims": Batcher(
+                lambda tasks: claim(engine, self.worker, tasks), limit=STAGE_BATCH, name="claim"
+            ),
             "_running": Batcher(lambda pairs: mark_running(engine, pairs), limit=STAGE_BATCH, name="running"),
             "_results": Batcher(lambda results: keep(engine, results), limit=STAGE_BATCH, name="collect"),
             "_endings": Batcher(lambda endings: end(engine, endings), limit=STAGE_BATCH, name="end"),
@@ -93,7 +97,9 @@ class Execution:
         if claimed is not None:
             await self._execute(claimed, AsyncExitStack())
             return
-        async with AsyncExitStack() as apart:  # it has ended; or it was in hand when workers were lost, and may be what they died of
+        async with (
+            AsyncExitStack() as apart
+        ):  # it has ended; or it was in hand when workers were lost, and may be what they died of
             await apart.enter_async_context(self._alone)
             claimed = await asyncio.wrap_future(self._claims.submit((task, True)))
             if claimed is not None:
@@ -101,7 +107,9 @@ class Execution:
 
     async def _execute(self, claimed: Claimed, apart: AsyncExitStack) -> None:
         job = claimed.job
-        with tracing.continued(job.trace, "job.execute", {"qcos.job": job.id, "qcos.backend": job.backend or ""}):
+        with tracing.continued(
+            job.trace, "job.execute", {"qcos.job": job.id, "qcos.backend": job.backend or ""}
+        ):
             began = time.monotonic()
             try:
                 result = await self._collect(claimed, apart)
@@ -148,7 +156,13 @@ class Execution:
             try:
                 return await self._call(driver, "submit", submit, driver, claimed)
             except Unavailable as error:  # the vendor may have it: it is looked for before it is given again
-                _log.warning("the driver %s is asked again in %g s: %s", driver.name, pause, error, extra={"job": claimed.job.id})
+                _log.warning(
+                    "the driver %s is asked again in %g s: %s",
+                    driver.name,
+                    pause,
+                    error,
+                    extra={"job": claimed.job.id},
+                )
             await asyncio.sleep(pause)
             pause = min(2 * pause, _SLOWEST_RETRY_S)
             wanted = await self._in_thread(self._cancel_wanted, claimed.job)
@@ -167,7 +181,9 @@ class Execution:
         while True:
             try:
                 if cancel:
-                    await self._call(driver, "cancel", driver.cancel, handle)  # the next look says what came of it
+                    await self._call(
+                        driver, "cancel", driver.cancel, handle
+                    )  # the next look says what came of it
                 seen = await self._call(driver, "observe", driver.observe, handle)
                 state = getattr(seen, "state", None)
                 if state == "done":
@@ -178,9 +194,21 @@ class Execution:
             if state == "cancelled":
                 return None
             if state == "failed":
-                raise DriverError("driver.job_failed", f"the vendor reports: {seen.message or 'failed'}", subject=handle.remote_id)
+                await self._call(
+                    driver, "result", driver.result, handle, 0.0
+                )  # raises why, with the driver's own code
+                raise DriverError(
+                    "driver.job_failed",
+                    f"the vendor reports: {seen.message or 'failed'}",
+                    subject=handle.remote_id,
+                )
             if state not in ("queued", "running"):
-                raise DriverError("driver.answer", "the driver observed nothing known", subject=driver.name, got=repr(seen)[:200])
+                raise DriverError(
+                    "driver.answer",
+                    "the driver observed nothing known",
+                    subject=driver.name,
+                    got=repr(seen)[:200],
+                )
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _SLOWEST_LOOK_S)
             if time.monotonic() - asked >= _CANCEL_LOOK_S:
@@ -196,7 +224,14 @@ class Execution:
             if ended.state == FAILED:
                 _log.warning("job failed", extra={"job": ended.job.id, "code": ended.error.get("code")})
 
-    async def _call(self, driver: Driver, what: str, function: Callable[Params, Value], *args: Params.args, **named: Params.kwargs) -> Value:
+    async def _call(
+        self,
+        driver: Driver,
+        what: str,
+        function: Callable[Params, Value],
+        *args: Params.args,
+        **named: Params.kwargs,
+    ) -> Value:
         """Call a driver in a thread; what it raises that is no error of ours becomes one."""
         try:
             return await self._in_thread(function, *args, **named)
@@ -204,10 +239,18 @@ class Execution:
             raise
         except Exception as error:
             _log.exception("driver %s raised in %s", driver.name, what)
-            raise DriverError("driver.raised", f"the driver {driver.name} failed in {what}: {error}"[:500], subject=driver.name) from error
+            raise DriverError(
+                "driver.raised",
+                f"the driver {driver.name} failed in {what}: {error}"[:500],
+                subject=driver.name,
+            ) from error
 
-    async def _in_thread(self, function: Callable[Params, Value], *args: Params.args, **named: Params.kwargs) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **named))
+    async def _in_thread(
+        self, function: Callable[Params, Value], *args: Params.args, **named: Params.kwargs
+    ) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(function, *args, **named)
+        )
 
     def close(self) -> None:
         """Write what is in hand and end the threads."""

@@ -60,12 +60,18 @@ def collected(job: Job, outcome: Outcome) -> Collected:
         DriverError: ``driver.answer`` when the outcome is not what the contract promises; nothing could be proved with it.
     """
     if wrong := _wrong(outcome, len(job.facts)):
-        raise DriverError("driver.answer", f"the driver gave an outcome that cannot be kept: {wrong}", subject=job.driver or "")
+        raise DriverError(
+            "driver.answer",
+            f"the driver gave an outcome that cannot be kept: {wrong}",
+            subject=job.driver or "",
+        )
     payload = canonical(
         {
             "job_id": job.id,
             "backend": job.backend,
-            "circuits": [{"counts": dict(counts), "shots": sum(counts.values())} for counts in outcome.counts],
+            "circuits": [
+                {"counts": dict(counts), "shots": sum(counts.values())} for counts in outcome.counts
+            ],
         }
     )
     facts = {
@@ -92,7 +98,9 @@ def _wrong(outcome: Any, circuits: int) -> str:  # Any: a driver is somebody els
         return f"not one count for each of {circuits} circuits"
     numbers = [given.shots_executed, given.queue_ms, given.compiled_depth]
     for counts in given.counts:
-        if not isinstance(counts, Mapping) or not all(isinstance(bits, str) and set(bits) <= set("01 ") for bits in counts):
+        if not isinstance(counts, Mapping) or not all(
+            isinstance(bits, str) and set(bits) <= set("01 ") for bits in counts
+        ):
             return "counts are not by bit string"
         numbers += counts.values()
     if not isinstance(given.meters, Mapping) or not isinstance(given.metadata, Mapping):
@@ -104,7 +112,9 @@ def _wrong(outcome: Any, circuits: int) -> str:  # Any: a driver is somebody els
         return "times have no zone"
     if given.ended < given.started:
         return "it ended before it started"
-    if not isinstance(given.compiler, str) or not keepable([given.seed, given.compiler, given.metadata, dict(given.meters)]):
+    if not isinstance(given.compiler, str) or not keepable(
+        [given.seed, given.compiler, given.metadata, dict(given.meters)]
+    ):
         return "metadata is not JSON"
     return ""
 
@@ -113,10 +123,14 @@ def keep(engine: sa.Engine, results: Sequence[Collected]) -> list[bool]:
     """Commit results. False for a job that another worker has taken since: its result is not ours to keep."""
     ours: set[tuple[object, str]] = set()
     for tenant, group in by_tenant(results, lambda c: c.job.tenant).items():
-        changes = [store.Change(c.job.id, c.job.attempt, COLLECTED, (_step(c),), outcome=c.facts) for c in group]
+        changes = [
+            store.Change(c.job.id, c.job.attempt, COLLECTED, (_step(c),), outcome=c.facts) for c in group
+        ]
         with scope(engine, tenant) as connection:
             moved = store.advance(connection, tenant, changes, (SUBMITTING, RUNNING))
-            store.insert_results(connection, tenant, [(c.job.id, c.payload, c.digest) for c in group if c.job.id in moved])
+            store.insert_results(
+                connection, tenant, [(c.job.id, c.payload, c.digest) for c in group if c.job.id in moved]
+            )
             ours |= {(tenant, job_id) for job_id in moved}
     return [(c.job.tenant, c.job.id) in ours for c in results]
 
@@ -131,4 +145,8 @@ def load(engine: sa.Engine, job: Job) -> Collected:
 
 def _step(collected: Collected) -> Step:
     facts = collected.facts
-    return Step("collected", now(), {"output": facts["output"], "shots_executed": facts["shots_executed"], "queue_ms": facts["queue_ms"]})
+    return Step(
+        "collected",
+        now(),
+        {"output": facts["output"], "shots_executed": facts["shots_executed"], "queue_ms": facts["queue_ms"]},
+    )

@@ -70,11 +70,15 @@ def candidates(
     return tuple(priced), (*dropped, *unpriced)
 
 
-def place(decision: Decision, able: Sequence[Candidate], dropped: Sequence[Dropped]) -> tuple[Placement, Candidate]:
+def place(
+    decision: Decision, able: Sequence[Candidate], dropped: Sequence[Dropped]
+) -> tuple[Placement, Candidate]:
     """Choose the best of the candidates that the decision permits."""
     excluded = {reason.backend: reason for reason in decision.excluded}
     permitted = [candidate for candidate in able if candidate.backend not in excluded]
-    by_policy = tuple(Dropped(name, reason.code, reason.message) for name, reason in sorted(excluded.items()) if name)
+    by_policy = tuple(
+        Dropped(name, reason.code, reason.message) for name, reason in sorted(excluded.items()) if name
+    )
     placement = choose([Option(c.status, c.price.amount) for c in permitted], (*dropped, *by_policy))
     return placement, next(c for c in permitted if c.backend == placement.backend)
 

@@ -41,7 +41,12 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             compiler_requested=_first_circuit(spec).get("compiler_version", ""),
             seed=ran["seed"],
         ),
-        when=When(submitted=job.created, started=collected.started, ended=collected.ended, queue_time_ms=ran["queue_ms"]),
+        when=When(
+            submitted=job.created,
+            started=collected.started,
+            ended=collected.ended,
+            queue_time_ms=ran["queue_ms"],
+        ),
         where=Where(
             backend=job.backend or "",
             provider=where["provider"],
@@ -50,7 +55,9 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             on_premise=where["on_premise"],
             remote_id=(job.handle or {}).get("remote_id", ""),
             calibration=where.get("calibration"),
-            placement={name: placement[name] for name in ("scores", "weights", "dropped") if name in placement},
+            placement={
+                name: placement[name] for name in ("scores", "weights", "dropped") if name in placement
+            },
         ),
         who=Who(
             tenant=job.tenant,
@@ -72,7 +79,11 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             output=collected.payload,
             shots_executed=ran["shots_executed"],
             usage={usage.meter: usage.quantity for usage in bill.usages},
-            charge={"amount": bill.amount, "currency": bill.currency, "lines": [line.as_dict() for line in bill.lines]},
+            charge={
+                "amount": bill.amount,
+                "currency": bill.currency,
+                "lines": [line.as_dict() for line in bill.lines],
+            },
             metadata=ran["metadata"],
         ),
         governance=Governance(
@@ -89,7 +100,9 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
     )
 
 
-def _circuits(facts: list[dict[str, Any]], spec: dict[str, Any], ran: dict[str, Any]) -> tuple[CircuitRun, ...]:
+def _circuits(
+    facts: list[dict[str, Any]], spec: dict[str, Any], ran: dict[str, Any]
+) -> tuple[CircuitRun, ...]:
     asked = spec["circuits"] if "circuits" in spec else [spec["circuit"]]
     return tuple(
         CircuitRun(

@@ -70,7 +70,14 @@ class Settler:
         delegation = tuple(job.context["delegation"])
         evidence_record = prepare(
             job.tenant,
-            Record("evidence.sealed", job.actor, sealed.bundle_id, job.project, delegation=delegation, details=sealed.ledger_details),
+            Record(
+                "evidence.sealed",
+                job.actor,
+                sealed.bundle_id,
+                job.project,
+                delegation=delegation,
+                details=sealed.ledger_details,
+            ),
             at,
         )
         charge_record = prepare(
@@ -104,7 +111,11 @@ def bill_of(collected: Collected, book: PriceBook) -> Bill:
     job, ran = collected.job, collected.facts
     if job.price_book != book.id:
         raise Integrity(
-            "pricebook.changed", "the job was admitted under another price book", subject=job.id, expected=job.price_book or "", got=book.id
+            "pricebook.changed",
+            "the job was admitted under another price book",
+            subject=job.id,
+            expected=job.price_book or "",
+            got=book.id,
         )
     where = (job.placement or {})["where"]
     meters = ran["meters"]
@@ -137,7 +148,14 @@ def bill_of(collected: Collected, book: PriceBook) -> Bill:
 
 def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) -> set[str]:
     changes = [
-        store.Change(s.collected.job.id, s.collected.job.attempt, COMPLETED, _steps(s), charge=s.bill.amount, bundle=s.sealed.bundle_id)
+        store.Change(
+            s.collected.job.id,
+            s.collected.job.attempt,
+            COMPLETED,
+            _steps(s),
+            charge=s.bill.amount,
+            bundle=s.sealed.bundle_id,
+        )
         for s in ready
     ]
     moved = store.advance(connection, tenant, changes, (COLLECTED,))
@@ -148,22 +166,39 @@ def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) ->
     settled = reserve.settle(connection, tenant, settlements)
     if settled != moved:
         raise Integrity(
-            "settlement.lost", "a job has no open reservation to settle", subject=", ".join(sorted(moved - settled))[:500], hint="see `qcos usage audit`"
+            "settlement.lost",
+            "a job has no open reservation to settle",
+            subject=", ".join(sorted(moved - settled))[:500],
+            hint="see `qcos usage audit`",
         )
     write(connection, tenant, [record for s in ours for record in (s.evidence_record, s.charge_record)])
     evidence.insert_bundles(connection, tenant, [_stored(s) for s in ours])
     metering.record_usage(connection, tenant, [s.bill for s in ours])
     metering.record_charges(connection, tenant, [s.bill for s in ours])
-    backends.record_outcomes(connection, [JobOutcome(s.bill.backend, True, _seconds(s.collected)) for s in ours])
+    backends.record_outcomes(
+        connection, [JobOutcome(s.bill.backend, True, _seconds(s.collected)) for s in ours]
+    )
     return moved
 
 
 def _steps(settled: Settled) -> tuple[Step, ...]:
     sealed, bill, at = settled.sealed, settled.bill, now()
     return (
-        Step("evidenced", at, {"bundle": sealed.bundle_id, "statement": sealed.statement_digest, "clock_drift_ms": sealed.drift_ms}),
-        Step("recorded", at, {"records": [settled.evidence_record.record_id, settled.charge_record.record_id]}),
-        Step("charged", at, {"amount": bill.amount, "currency": bill.currency, "cost_center": bill.cost_center}),
+        Step(
+            "evidenced",
+            at,
+            {
+                "bundle": sealed.bundle_id,
+                "statement": sealed.statement_digest,
+                "clock_drift_ms": sealed.drift_ms,
+            },
+        ),
+        Step(
+            "recorded", at, {"records": [settled.evidence_record.record_id, settled.charge_record.record_id]}
+        ),
+        Step(
+            "charged", at, {"amount": bill.amount, "currency": bill.currency, "cost_center": bill.cost_center}
+        ),
         Step("exported", at, {"trace": settled.collected.job.trace}),
     )
 

@@ -18,7 +18,9 @@ from qcos.base.canonical import canonical, digest, loads_strict
 from qcos.base.errors import Invalid, Problem
 from qcos.base.limits import MAX_REQUEST_BYTES, MAX_SOURCE_BYTES
 
-SCHEMA: dict[str, Any] = json.loads(resources.files("qcos.jobs").joinpath("job-spec.schema.json").read_text())  # Any: JSON Schema
+SCHEMA: dict[str, Any] = json.loads(
+    resources.files("qcos.jobs").joinpath("job-spec.schema.json").read_text()
+)  # Any: JSON Schema
 _VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
 _MAX_PROBLEMS = 50  # more tell nobody anything
 
@@ -77,7 +79,12 @@ def read_spec(body: bytes) -> JobSpec:
         Invalid: ``spec.invalid`` with one `Problem` (JSON pointer, expected, got, hint) for each fault, or ``json.*``.
     """
     if len(body) > MAX_REQUEST_BYTES:
-        raise Invalid("spec.size", "the Job Spec is too large", expected=f"at most {MAX_REQUEST_BYTES} bytes", got=f"{len(body)} bytes")
+        raise Invalid(
+            "spec.size",
+            "the Job Spec is too large",
+            expected=f"at most {MAX_REQUEST_BYTES} bytes",
+            got=f"{len(body)} bytes",
+        )
     document = loads_strict(body, subject="Job Spec")
     problems = list(_schema_problems(document))
     sources = list(_decoded_sources(document, problems)) if isinstance(document, dict) else []
@@ -106,7 +113,12 @@ def _build(document: dict[str, Any], sources: list[bytes]) -> JobSpec:
         digest=digest(data),
         job_id=document.get("job_id"),
         circuits=tuple(
-            CircuitSpec(c["format"], source, c.get("compiler_version", ""), {k: float(v) for k, v in c.get("parameters", {}).items()})
+            CircuitSpec(
+                c["format"],
+                source,
+                c.get("compiler_version", ""),
+                {k: float(v) for k, v in c.get("parameters", {}).items()},
+            )
             for c, source in zip(circuits, sources, strict=True)
         ),
         shots=execution["shots"],
@@ -135,15 +147,34 @@ def _schema_problems(document: object) -> Iterator[Problem]:
         elif kind == "oneOf" and at == "":
             yield from _circuit_or_circuits(document)
         else:
-            yield Problem(at, error.message[:300], expected=_expected(error), got=_shorten(error.instance), hint=_hint(at, kind), code=f"spec.{kind or 'schema'}")
+            yield Problem(
+                at,
+                error.message[:300],
+                expected=_expected(error),
+                got=_shorten(error.instance),
+                hint=_hint(at, kind),
+                code=f"spec.{kind or 'schema'}",
+            )
 
 
 def _circuit_or_circuits(document: object) -> Iterator[Problem]:
     if isinstance(document, dict) and "circuit" in document and "circuits" in document:
-        yield Problem("/circuits", "both `circuit` and `circuits` are given", expected="one of them", hint="remove one", code="spec.both")
+        yield Problem(
+            "/circuits",
+            "both `circuit` and `circuits` are given",
+            expected="one of them",
+            hint="remove one",
+            code="spec.both",
+        )
     elif isinstance(document, dict):
         hint = "put the program into circuit.source, in base64"
-        yield Problem("/circuit", "no circuit is given", expected="`circuit` or `circuits`", hint=hint, code="spec.required")
+        yield Problem(
+            "/circuit",
+            "no circuit is given",
+            expected="`circuit` or `circuits`",
+            hint=hint,
+            code="spec.required",
+        )
 
 
 def _unknown_fields(at: str, error: Any) -> Iterator[Problem]:  # Any: jsonschema_rs.ValidationError
@@ -152,7 +183,13 @@ def _unknown_fields(at: str, error: Any) -> Iterator[Problem]:  # Any: jsonschem
         near = difflib.get_close_matches(name, known, 1)
         pointer = f"{at}/{name}".replace("\n", " ")[:300]
         hint = f"did you mean {near[0]!r}?" if near else "remove it"
-        yield Problem(pointer, f"unknown field {name!r}"[:300], expected=f"one of {', '.join(known)}", hint=hint, code="spec.unknown_field")
+        yield Problem(
+            pointer,
+            f"unknown field {name!r}"[:300],
+            expected=f"one of {', '.join(known)}",
+            hint=hint,
+            code="spec.unknown_field",
+        )
 
 
 def _schema_at(path: list[str | int]) -> dict[str, Any]:
@@ -179,7 +216,7 @@ def _hint(at: str, kind: str) -> str:
     if kind == "required":
         return "add the field; GET /v1/schemas/job-spec.json describes it"
     if kind == "pattern":
-        return "letters, digits and ._:@+/- only, starting with a letter or digit, at most 200 characters"
+        return "letters, digits and ._:@+- only, starting with a letter or digit, at most 200 characters"
     if at.endswith("/source"):
         return "at most 1 MiB of program text, in base64"
     return ""
@@ -187,16 +224,40 @@ def _hint(at: str, kind: str) -> str:
 
 def _decoded_sources(document: dict[str, Any], problems: list[Problem]) -> Iterator[bytes]:
     listed = document.get("circuits")
-    named = [("/circuit", document.get("circuit"))] if listed is None else [(f"/circuits/{n}", c) for n, c in enumerate(listed)] if isinstance(listed, list) else []
+    named = (
+        [("/circuit", document.get("circuit"))]
+        if listed is None
+        else [(f"/circuits/{n}", c) for n, c in enumerate(listed)]
+        if isinstance(listed, list)
+        else []
+    )
     for at, circuit in named:
         text = circuit.get("source") if isinstance(circuit, dict) else None
         if not isinstance(text, str) or not text:
             continue  # the schema says so already
         source = decode_base64(text)
         if source is None:
-            problems.append(Problem(f"{at}/source", "not base64", expected="RFC 4648 base64 of the program", got=_shorten(text), hint="base64.b64encode(program.encode()).decode()", code="spec.base64"))
+            problems.append(
+                Problem(
+                    f"{at}/source",
+                    "not base64",
+                    expected="RFC 4648 base64 of the program",
+                    got=_shorten(text),
+                    hint="base64.b64encode(program.encode()).decode()",
+                    code="spec.base64",
+                )
+            )
         elif len(source) > MAX_SOURCE_BYTES:
-            problems.append(Problem(f"{at}/source", "the program is too large", expected=f"at most {MAX_SOURCE_BYTES} bytes", got=f"{len(source)} bytes", hint="split the job", code="spec.size"))
+            problems.append(
+                Problem(
+                    f"{at}/source",
+                    "the program is too large",
+                    expected=f"at most {MAX_SOURCE_BYTES} bytes",
+                    got=f"{len(source)} bytes",
+                    hint="split the job",
+                    code="spec.size",
+                )
+            )
         else:
             yield source
 
@@ -207,7 +268,9 @@ def decode_base64(text: str) -> bytes | None:
     if not re.fullmatch(r"[A-Za-z0-9+/]*|[A-Za-z0-9_-]*", body) or len(body) % 4 == 1:
         return None
     try:
-        return base64.b64decode(body.replace("-", "+").replace("_", "/") + "=" * (-len(body) % 4), validate=True)
+        return base64.b64decode(
+            body.replace("-", "+").replace("_", "/") + "=" * (-len(body) % 4), validate=True
+        )
     except (binascii.Error, ValueError):
         return None
 

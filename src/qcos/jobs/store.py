@@ -71,6 +71,7 @@ result = sa.Table(
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
 )
 
+# Both sides of each join below are limited to the jobs in hand: a plan made while the table was small stays good when it has grown.
 _ADVANCE = """
     update qcos.job j
        set state = n.state, updated = %(at)s, steps = j.steps || n.steps,
@@ -78,18 +79,20 @@ _ADVANCE = """
            charge = coalesce(n.charge, j.charge), bundle = coalesce(n.bundle, j.bundle), error = coalesce(n.error, j.error)
       from jsonb_to_recordset(%(changes)s::jsonb) as n(
            id text, attempt integer, state text, handle jsonb, outcome jsonb, charge bigint, bundle text, error jsonb, steps jsonb)
-     where j.tenant = %(tenant)s::uuid and j.id = n.id and j.attempt = n.attempt and j.state = any(%(expected)s)
+     where j.tenant = %(tenant)s::uuid and j.id = any(%(jobs)s) and j.id = n.id and j.attempt = n.attempt and j.state = any(%(expected)s)
     returning j.id"""
 
 _CLAIM = f"""
+    with o as materialized (
+        select id, state as before from qcos.job
+         where tenant = %(tenant)s::uuid and id = any(%(jobs)s) and state = any(%(unfinished)s)
+           and (attempt < %(crowd)s or id = any(%(alone)s))
+         order by id for update)
     update qcos.job j
        set state = case o.before when 'collected' then 'collected' else 'submitting' end, attempt = j.attempt + 1, updated = %(at)s,
            steps = case o.before when 'queued' then j.steps || %(step)s::jsonb else j.steps end
-      from (select id, state as before from qcos.job
-             where tenant = %(tenant)s::uuid and id = any(%(jobs)s) and state = any(%(unfinished)s)
-               and (attempt < %(crowd)s or id = any(%(alone)s))
-             order by id for update) o
-     where j.tenant = %(tenant)s::uuid and j.id = o.id
+      from o
+     where j.tenant = %(tenant)s::uuid and j.id = any(%(jobs)s) and j.id = o.id
     returning {", ".join(f"j.{field.name}" for field in dataclasses.fields(Job))}, o.before"""  # noqa: S608 - names of our own columns
 
 _INSERT_RESULT = insert(result).on_conflict_do_nothing()
@@ -105,13 +108,19 @@ def insert_new(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
 
 def get(connection: sa.Connection, tenant: UUID, job_id: str) -> Job:
     """Return a job; raises NotFound ``job.unknown``."""
-    row = connection.execute(sa.select(*_COLUMNS).where(job.c.tenant == tenant, job.c.id == job_id)).one_or_none()
+    row = connection.execute(
+        sa.select(*_COLUMNS).where(job.c.tenant == tenant, job.c.id == job_id)
+    ).one_or_none()
     if row is None:
-        raise NotFound("job.unknown", "there is no such job", subject=job_id, hint="list jobs with GET /v1/jobs")
+        raise NotFound(
+            "job.unknown", "there is no such job", subject=job_id, hint="list jobs with GET /v1/jobs"
+        )
     return Job(*row)
 
 
-def find_same(connection: sa.Connection, tenant: UUID, actor: str, key: str | None, job_id: str | None) -> Job | None:
+def find_same(
+    connection: sa.Connection, tenant: UUID, actor: str, key: str | None, job_id: str | None
+) -> Job | None:
     """Return the job that has this actor's idempotency key, or else this id."""
     by_key = sa.and_(job.c.actor == actor, job.c.idempotency_key == key) if key is not None else sa.false()
     statement = sa.select(*_COLUMNS).where(job.c.tenant == tenant, sa.or_(by_key, job.c.id == job_id))
@@ -130,12 +139,19 @@ def list_page(
     limit: int,
 ) -> list[Job]:
     """Return jobs, newest first, after the cursor ``before`` = (created, id)."""
-    statement = sa.select(*_COLUMNS).where(job.c.tenant == tenant).order_by(job.c.created.desc(), job.c.id.desc()).limit(limit)
+    statement = (
+        sa.select(*_COLUMNS)
+        .where(job.c.tenant == tenant)
+        .order_by(job.c.created.desc(), job.c.id.desc())
+        .limit(limit)
+    )
     for column, value in ((job.c.state, state), (job.c.project, project), (job.c.actor, actor)):
         if value is not None:
             statement = statement.where(column == value)
     if before is not None:
-        statement = statement.where(sa.tuple_(job.c.created, job.c.id) < sa.tuple_(*(sa.literal(v) for v in before)))
+        statement = statement.where(
+            sa.tuple_(job.c.created, job.c.id) < sa.tuple_(*(sa.literal(v) for v in before))
+        )
     return [Job(*row) for row in connection.execute(statement)]
 
 
@@ -175,7 +191,9 @@ def claim(
     return [(Job(*row[:-1]), row[-1]) for row in connection.exec_driver_sql(_CLAIM, values)]
 
 
-def advance(connection: sa.Connection, tenant: UUID, changes: Sequence[Change], expected: Sequence[str]) -> set[str]:
+def advance(
+    connection: sa.Connection, tenant: UUID, changes: Sequence[Change], expected: Sequence[str]
+) -> set[str]:
     """Compare-and-set many jobs in one statement.
 
     Returns:
@@ -184,43 +202,77 @@ def advance(connection: sa.Connection, tenant: UUID, changes: Sequence[Change], 
     if not changes:
         return set()
     rows = [
-        {**{name: getattr(c, name) for name in ("attempt", "state", "handle", "outcome", "charge", "bundle", "error")}, "id": c.job, "steps": [s.as_dict() for s in c.steps]}
+        {
+            **{
+                name: getattr(c, name)
+                for name in ("attempt", "state", "handle", "outcome", "charge", "bundle", "error")
+            },
+            "id": c.job,
+            "steps": [s.as_dict() for s in c.steps],
+        }
         for c in changes
     ]
-    values = {"tenant": str(tenant), "changes": json.dumps(rows), "expected": list(expected), "at": now()}
+    values = {
+        "tenant": str(tenant),
+        "jobs": [c.job for c in changes],
+        "changes": json.dumps(rows),
+        "expected": list(expected),
+        "at": now(),
+    }
     return {row[0] for row in connection.exec_driver_sql(_ADVANCE, values)}
 
 
 def request_cancel(connection: sa.Connection, tenant: UUID, job_id: str) -> None:
     """Ask the worker that holds a job to cancel it."""
-    connection.execute(sa.update(job).where(job.c.tenant == tenant, job.c.id == job_id).values(cancel_requested=True, updated=now()))
+    connection.execute(
+        sa.update(job)
+        .where(job.c.tenant == tenant, job.c.id == job_id)
+        .values(cancel_requested=True, updated=now())
+    )
 
 
 def cancel_wanted(connection: sa.Connection, tenant: UUID, job_id: str) -> bool:
     """Return whether somebody asked to cancel a job."""
-    return bool(connection.execute(sa.select(job.c.cancel_requested).where(job.c.tenant == tenant, job.c.id == job_id)).scalar())
+    return bool(
+        connection.execute(
+            sa.select(job.c.cancel_requested).where(job.c.tenant == tenant, job.c.id == job_id)
+        ).scalar()
+    )
 
 
 def insert_results(connection: sa.Connection, tenant: UUID, rows: Sequence[tuple[str, bytes, str]]) -> None:
     """Keep results: (job, canonical JSON bytes, digest). One that is already kept stays as it is."""
     if rows:
-        values = [{"tenant": tenant, "job": j, "payload": p, "digest": d, "created": now()} for j, p, d in rows]
+        values = [
+            {"tenant": tenant, "job": j, "payload": p, "digest": d, "created": now()} for j, p, d in rows
+        ]
         connection.execute(_INSERT_RESULT, values)  # one prepared statement, sent for all rows at once
 
 
 def get_results(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str]) -> dict[str, bytes]:
     """Return the kept results of jobs, by job id."""
-    rows = connection.execute(sa.select(result.c.job, result.c.payload).where(result.c.tenant == tenant, result.c.job == sa.any_(sa.literal(list(job_ids), ARRAY(sa.Text)))))
+    rows = connection.execute(
+        sa.select(result.c.job, result.c.payload).where(
+            result.c.tenant == tenant, result.c.job == sa.any_(sa.literal(list(job_ids), ARRAY(sa.Text)))
+        )
+    )
     return {row.job: row.payload for row in rows}
 
 
 def unfinished(connection: sa.Connection, tenant: UUID, older_than_s: float) -> list[tuple[str, str]]:
     """Return (id, driver) of jobs that have not ended and have not changed for a while."""
     quiet = job.c.updated < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, older_than_s)
-    statement = sa.select(job.c.id, job.c.driver).where(job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet)
+    statement = sa.select(job.c.id, job.c.driver).where(
+        job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet
+    )
     return [(row.id, row.driver) for row in connection.execute(statement.limit(10_000))]
 
 
 def counts_by_state(connection: sa.Connection, tenant: UUID) -> dict[str, int]:
     """Return how many jobs are in each state."""
-    return {row[0]: row[1] for row in connection.execute(sa.select(job.c.state, sa.func.count()).where(job.c.tenant == tenant).group_by(job.c.state))}
+    return {
+        row[0]: row[1]
+        for row in connection.execute(
+            sa.select(job.c.state, sa.func.count()).where(job.c.tenant == tenant).group_by(job.c.state)
+        )
+    }

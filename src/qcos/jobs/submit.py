@@ -60,7 +60,11 @@ def work_of(job: Job) -> Work:
     circuits = spec["circuits"] if "circuits" in spec else [spec["circuit"]]
     return Work(
         circuits=tuple(
-            Circuit((decode_base64(c["source"]) or b"").decode(), c["format"], {k: float(v) for k, v in c.get("parameters", {}).items()})
+            Circuit(
+                (decode_base64(c["source"]) or b"").decode(),
+                c["format"],
+                {k: float(v) for k, v in c.get("parameters", {}).items()},
+            )
             for c in circuits
         ),
         shots=spec["execution"]["shots"],
@@ -116,19 +120,19 @@ def _checked(driver: Driver, handle: object) -> Handle:
     """Return a handle that can be written down."""
     if isinstance(handle, Handle) and keepable(handle.as_dict()):
         return handle
-    raise DriverError("driver.answer", "the driver gave no handle that can be kept", subject=driver.name, got=repr(handle)[:200])
+    raise DriverError(
+        "driver.answer",
+        "the driver gave no handle that can be kept",
+        subject=driver.name,
+        got=repr(handle)[:200],
+    )
 
 
 def mark_running(engine: sa.Engine, submitted: Sequence[tuple[Job, Handle]]) -> list[bool]:
     """Write the vendor's handles. False for a job that another worker has taken since: let go of it."""
     ours: set[tuple[object, str]] = set()
     for tenant, group in by_tenant(submitted, lambda pair: pair[0].tenant).items():
-        changes = [
-            store.Change(job.id, job.attempt, RUNNING, handle=h.as_dict())
-            for job, h in group
-        ]
+        changes = [store.Change(job.id, job.attempt, RUNNING, handle=h.as_dict()) for job, h in group]
         with scope(engine, tenant) as connection:
             ours |= {(tenant, job_id) for job_id in store.advance(connection, tenant, changes, (SUBMITTING,))}
     return [(job.tenant, job.id) in ours for job, _ in submitted]
-
-

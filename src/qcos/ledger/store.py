@@ -149,7 +149,7 @@ _NUMBER = sa.text(
         select seq, :size + row_number() over (order by seq) - 1 as index
         from (select seq from qcos.ledger_entry where index is null order by seq limit :limit) as waiting
     )
-    update qcos.ledger_entry e set index = taken.index from taken where e.seq = taken.seq
+    update qcos.ledger_entry e set index = taken.index from taken where e.seq = taken.seq and e.index is null
     returning e.index as place, e.entry
     """
 )

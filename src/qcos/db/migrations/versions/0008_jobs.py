@@ -54,9 +54,9 @@ def upgrade() -> None:
     op.execute(
         "create unique index job_idempotency on qcos.job (tenant, actor, idempotency_key) where idempotency_key is not null"
     )
-    op.execute("create index job_newest on qcos.job (tenant, created desc, id desc)")
+    op.execute("create index job_newest on qcos.job (tenant, created desc) include (id)")
     op.execute(
-        "create index job_unfinished on qcos.job (tenant, updated) where state in ('queued', 'submitting', 'running', 'collected')"
+        "create index job_unfinished on qcos.job (tenant, id) where state in ('queued', 'submitting', 'running', 'collected')"
     )
     op.execute(
         """
@@ -70,5 +70,7 @@ def upgrade() -> None:
         )
         """
     )
-    for statement in rls.protect("job", grants="select, insert, update") + rls.protect("job_result", grants="select, insert, delete"):
+    for statement in rls.protect("job", grants="select, insert, update") + rls.protect(
+        "job_result", grants="select, insert, delete"
+    ):
         op.execute(statement)

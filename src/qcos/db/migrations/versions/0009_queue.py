@@ -10,7 +10,9 @@ down_revision = "0008"
 def upgrade() -> None:
     """Install pgqueuer's schema and let the application's role use it."""
     op.execute("create schema queue")
-    op.get_bind().exec_driver_sql(QueryBuilderEnvironment(DBSettings(db_schema="queue")).build_install_query(create_schema=False))
+    op.get_bind().exec_driver_sql(
+        QueryBuilderEnvironment(DBSettings(db_schema="queue")).build_install_query(create_schema=False)
+    )
     op.execute("grant usage on schema queue to qcos_app")
     op.execute("grant select, insert, update, delete on all tables in schema queue to qcos_app")
     op.execute("grant usage, select, update on all sequences in schema queue to qcos_app")
