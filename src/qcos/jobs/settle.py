@@ -34,6 +34,8 @@ from qcos.metering.measure import measure
 from qcos.metering.model import Bill, Settlement
 from qcos.metering.price import PriceBook, charges
 
+_REPORTED = {"qpu_us": "qpu_time_us", "cpu_us": "cpu_time_us", "memory_peak_bytes": "memory_peak_bytes"}  # metering's name: the driver's
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -128,7 +130,7 @@ def bill_of(collected: Collected, book: PriceBook) -> Bill:
         queue_us=ran["queue_ms"] * 1000,
         depth=ran["compiled_depth"],
         egress_bytes=len(collected.payload),
-        reported=meters,
+        reported={ours: meters[theirs] for ours, theirs in _REPORTED.items() if theirs in meters},
     )
     assert job.price is not None and job.currency is not None  # noqa: S101 - it was placed
     return Bill(
