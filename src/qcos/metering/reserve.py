@@ -29,33 +29,40 @@ from qcos.metering.period import day_of, month_of
 # order; locked rows show the newest figures. Running sums let one statement decide many asks: an ask is
 # refused when it and those before it do not fit together. The reservations go in first, and only what really
 # went in is added to the periods: an ask that lost a race against its own double adds nothing.
+# Rows are looked up one by one, by their whole key ("lateral" with a limit or a lock, not "in" or a plain
+# join): so a plan that was cached while a table was small stays good when it has grown.
 _RESERVE: Final = """
 with ask as materialized (
-    select a.*, u.project is not null as budgeted, v.team is not null as limited
+    select a.*, u.started is not null as budgeted, v.started is not null as limited,
+           coalesce(u.started, true) and coalesce(v.started, true) as ready
       from unnest(%(ids)s::text[], %(jobs)s::text[], %(projects)s::text[], %(months)s::text[],
                   %(teams)s::text[], %(days)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
                   %(shots)s::bigint[], %(ats)s::timestamptz[])
            with ordinality as a (id, job, project, month, team, day, currency, amount, shots, at, n)
-      left join qcos.budget u on u.tenant = %(tenant)s and u.project = a.project
-      left join qcos.quota v on v.tenant = %(tenant)s and v.team = a.team
+      left join lateral (
+        select (select true from qcos.budget_period p
+                 where p.tenant = u.tenant and p.project = u.project and p.month = a.month) is true as started
+          from qcos.budget u where u.tenant = %(tenant)s and u.project = a.project limit 1) u on true
+      left join lateral (
+        select (select true from qcos.quota_period p
+                 where p.tenant = v.tenant and p.team = v.team and p.day = a.day) is true as started
+          from qcos.quota v where v.tenant = %(tenant)s and v.team = a.team limit 1) v on true
 ), missing as materialized (
-    select count(*) as n from ask a
-     where (a.budgeted and not exists (select from qcos.budget_period p
-                where p.tenant = %(tenant)s and p.project = a.project and p.month = a.month))
-        or (a.limited and not exists (select from qcos.quota_period p
-                where p.tenant = %(tenant)s and p.team = a.team and p.day = a.day))
+    select count(*) as n from ask where not ready
 ), budget as materialized (
-    select p.project, p.month, p.currency, p.monthly_limit - p.reserved - p.settled as available
-      from qcos.budget_period p
-     where p.tenant = %(tenant)s and (select n from missing) = 0
-       and (p.project, p.month) in (select project, month from ask)
-     order by p.project, p.month for update of p
+    select k.project, k.month, p.currency, p.available
+      from (select distinct project, month from ask
+             where (select n from missing) = 0 order by project, month) k
+     cross join lateral (
+        select p.currency, p.monthly_limit - p.reserved - p.settled as available from qcos.budget_period p
+         where p.tenant = %(tenant)s and p.project = k.project and p.month = k.month for update) p
 ), quota as materialized (
-    select p.team, p.day, p.daily_limit - p.reserved - p.used as available
-      from qcos.quota_period p
-     where p.tenant = %(tenant)s and (select n from missing) = 0 and (select count(*) from budget) >= 0
-       and (p.team, p.day) in (select team, day from ask)
-     order by p.team, p.day for update of p
+    select k.team, k.day, p.available
+      from (select distinct team, day from ask
+             where (select n from missing) = 0 and (select count(*) from budget) >= 0 order by team, day) k
+     cross join lateral (
+        select p.daily_limit - p.reserved - p.used as available from qcos.quota_period p
+         where p.tenant = %(tenant)s and p.team = k.team and p.day = k.day for update) p
 ), verdict as materialized (
     select a.*, case
         when (select n from missing) > 0 then 'missing'
@@ -69,7 +76,8 @@ with ask as materialized (
       from ask a
       left join budget b on b.project = a.project and b.month = a.month
       left join quota q on q.team = a.team and q.day = a.day
-      left join qcos.reservation r on r.tenant = %(tenant)s and r.job = a.job
+      left join lateral (
+        select r.job from qcos.reservation r where r.tenant = %(tenant)s and r.job = a.job limit 1) r on true
 ), made as (
     insert into qcos.reservation (tenant, id, job, project, month, budgeted, team, day, limited, currency,
                                   amount, shots, state, reserved_at)
@@ -125,27 +133,33 @@ with ask as materialized (
     select * from unnest(%(jobs)s::text[], %(amounts)s::bigint[], %(shots)s::bigint[])
                   as a (job, amount, shots)
 ), open as materialized (
-    select r.project, r.month, r.team, r.day, r.budgeted, r.limited
-      from qcos.reservation r join ask a on r.job = a.job
-     where r.tenant = %(tenant)s and r.state = 'reserved'
+    select r.* from ask a
+     cross join lateral (
+        select r.project, r.month, r.team, r.day, r.budgeted, r.limited from qcos.reservation r
+         where r.tenant = %(tenant)s and r.job = a.job and r.state = 'reserved' limit 1) r
 ), budget as materialized (
-    select p.project from qcos.budget_period p
-     where p.tenant = %(tenant)s and (p.project, p.month) in (select project, month from open where budgeted)
-     order by p.project, p.month for update of p
+    select 1
+      from (select distinct project, month from open where budgeted order by project, month) k
+     cross join lateral (
+        select from qcos.budget_period p
+         where p.tenant = %(tenant)s and p.project = k.project and p.month = k.month for update) p
 ), quota as materialized (
-    select p.team from qcos.quota_period p
-     where p.tenant = %(tenant)s and (select count(*) from budget) >= 0
-       and (p.team, p.day) in (select team, day from open where limited)
-     order by p.team, p.day for update of p
+    select 1
+      from (select distinct team, day from open
+             where limited and (select count(*) from budget) >= 0 order by team, day) k
+     cross join lateral (
+        select from qcos.quota_period p
+         where p.tenant = %(tenant)s and p.team = k.team and p.day = k.day for update) p
 ), held as materialized (
-    select r.job from qcos.reservation r
-     where r.tenant = %(tenant)s and (select count(*) from quota) >= 0 and r.job in (select job from ask)
-       and r.state = 'reserved'
-     order by r.job for update of r
+    select k.job, k.amount, k.shots
+      from (select * from ask where (select count(*) from quota) >= 0 order by job) k
+     cross join lateral (
+        select from qcos.reservation r
+         where r.tenant = %(tenant)s and r.job = k.job and r.state = 'reserved' for update) r
 ), done as (
     update qcos.reservation r
-       set state = %(state)s, settled_amount = a.amount, settled_shots = a.shots, ended_at = %(at)s
-      from held h join ask a on a.job = h.job
+       set state = %(state)s, settled_amount = h.amount, settled_shots = h.shots, ended_at = %(at)s
+      from held h
      where r.tenant = %(tenant)s and r.job = h.job and r.state = 'reserved'
     returning r.job, r.project, r.month, r.team, r.day, r.budgeted, r.limited, r.amount as reserved_amount,
               r.shots as reserved_shots, r.settled_amount, r.settled_shots

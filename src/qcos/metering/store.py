@@ -361,7 +361,9 @@ select %(tenant)s, a.job, a.line, a.item, a.quantity, a.unit, a.unit_price, a.pe
               %(cost_centers)s::text[], %(backends)s::text[], %(ats)s::timestamptz[])
        as a (job, line, item, quantity, unit, unit_price, per, amount, currency, price_key, price_book,
              project, team, cost_center, backend, at)
-  join qcos.reservation r on r.tenant = %(tenant)s and r.job = a.job and r.state = 'settled'
+ cross join lateral (
+    select r.month from qcos.reservation r
+     where r.tenant = %(tenant)s and r.job = a.job and r.state = 'settled' limit 1) r
     on conflict do nothing"""
 
 
