@@ -2,9 +2,9 @@
 
     python benchmarks/circuits_bench.py
 
-Ours is measured from the caller: text check, the way to the warm child and back, JSON, nothing from the cache. The peers
-run in this process: Qiskit's native importer (facts included; it reads fewer programs) and the reference grammar (tree
-only, no facts).
+Ours is measured from the caller: text check, the way to the warm child and back, JSON, nothing from the cache. The
+peers run in this process: Qiskit's native importer (facts included; it reads fewer programs) and the reference
+grammar (tree only, no facts).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
         ratio = f"{median / grammar:.3f}" if grammar else ""
         row = [f"{median:.2f}", f"{slowest:.2f}", f"{bar:g}" if bar else "", importer]
         table.add_row(name, *row, f"{grammar:.1f}" if grammar else "", ratio)
-    Console().print(table)
+    Console(width=110).print(table)
     (child,) = reader._pool._children
     memory = psutil.Process(child.pid).memory_info().rss / 2**20
     print(
