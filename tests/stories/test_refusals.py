@@ -1,4 +1,4 @@
-"""The four policies of the paper refuse what they say, with codes and numbers, and refusals cost nothing (R3.2 to R3.5)."""
+"""The four policies of the paper refuse what they say, with codes and numbers, and refusals cost nothing (R3.2-R3.5)."""
 
 from __future__ import annotations
 
