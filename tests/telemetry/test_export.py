@@ -1,4 +1,4 @@
-"""Telemetry reaches real collectors by the standard variables; a dead one stops nothing (R7.1, R7.2, R8.10)."""
+"""Telemetry reaches real collectors by the standard variables; a dead one stops nothing (R7.1, R8.10)."""
 
 from __future__ import annotations
 
