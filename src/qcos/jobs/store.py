@@ -122,10 +122,15 @@ def find_same(
     connection: sa.Connection, tenant: UUID, actor: str, key: str | None, job_id: str | None
 ) -> Job | None:
     """Return the job that has this actor's idempotency key, or else this id."""
-    by_key = sa.and_(job.c.actor == actor, job.c.idempotency_key == key) if key is not None else sa.false()
-    statement = sa.select(*_COLUMNS).where(job.c.tenant == tenant, sa.or_(by_key, job.c.id == job_id))
-    rows = connection.execute(statement.order_by(sa.desc(by_key)).limit(1)).all()
-    return Job(*rows[0]) if rows else None
+    statement = sa.select(*_COLUMNS).where(job.c.tenant == tenant)
+    if key is None:
+        statement = statement.where(job.c.id == job_id)
+    else:
+        by_key = sa.and_(job.c.actor == actor, job.c.idempotency_key == key)
+        statement = statement.where(sa.or_(by_key, job.c.id == job_id))
+        statement = statement.order_by(sa.desc(sa.func.coalesce(by_key, False)))  # nulls would come first
+    row = connection.execute(statement.limit(1)).first()
+    return Job(*row) if row else None
 
 
 def list_page(
