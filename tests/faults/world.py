@@ -47,10 +47,10 @@ BELL = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\
 _MICRO = 1_000_000
 
 
-def spec(**options: Any) -> bytes:
-    """Return a Job Spec of a Bell circuit; options are those of `qcos.client.spec.Options`."""
+def spec(source: str = BELL, **options: Any) -> bytes:
+    """Return a Job Spec, of a Bell circuit unless told otherwise; options are those of `qcos.client.spec.Options`."""
     given: dict[str, Any] = {"project": PROJECT, "shots": 100, "seed": 7} | options
-    return json.dumps(from_sources([BELL], Options(**given))).encode()
+    return json.dumps(from_sources([source], Options(**given))).encode()
 
 
 def sealer_of(keys: Path) -> Sealer:
