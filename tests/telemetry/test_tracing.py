@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -62,51 +59,3 @@ def test_a_malformed_traceparent_starts_a_new_trace(spans: InMemorySpanExporter,
 @given(st.text())
 def test_no_text_breaks_extraction(text: str) -> None:
     tracing.extract(text)
-
-
-class _Route:
-    path = "/v1/jobs/{id}"
-
-
-async def _app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    scope["route"] = _Route()
-    scope["seen"] = tracing.trace_id()
-    await send({"type": "http.response.start", "status": scope["answer"], "headers": []})
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _request(answer: int, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": "GET",
-        "path": "/v1/jobs/j1",
-        "headers": headers,
-        "answer": answer,
-    }
-
-    async def nothing(*_: object) -> Any:
-        return None
-
-    asyncio.run(tracing.HttpSpans(_app)(scope, nothing, nothing))  # type: ignore[arg-type]
-    return scope
-
-
-def test_a_request_is_one_server_span_named_by_its_route(spans: InMemorySpanExporter) -> None:
-    scope = _request(200, [(b"traceparent", PARENT.encode()), (b"accept", b"*/*")])
-    span = _only(spans)
-    assert span.name == "GET /v1/jobs/{id}"
-    assert span.kind is SpanKind.SERVER
-    assert scope["seen"] == PARENT.split("-")[1]
-    assert span.attributes is not None
-    assert span.attributes["http.response.status_code"] == 200
-    assert span.attributes["http.route"] == "/v1/jobs/{id}"
-
-
-def test_an_answer_of_the_500s_marks_the_span(spans: InMemorySpanExporter) -> None:
-    _request(503, [])
-    assert _only(spans).status.status_code is trace.StatusCode.ERROR
-
-
-def test_an_answer_of_the_400s_does_not(spans: InMemorySpanExporter) -> None:
-    _request(403, [])
-    assert _only(spans).status.status_code is trace.StatusCode.UNSET

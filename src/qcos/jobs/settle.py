@@ -164,6 +164,10 @@ def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) ->
     ours = [s for s in ready if s.collected.job.id in moved]
     if not ours:
         return moved
+    write(connection, tenant, [record for s in ours for record in (s.evidence_record, s.charge_record)])
+    evidence.insert_bundles(connection, tenant, [_stored(s) for s in ours])
+    metering.record_usage(connection, tenant, [s.bill for s in ours])
+    # From here on rows are locked that other scopes need: the project's month, the team's day, the backend's history.
     settlements = [Settlement(s.bill.job, s.bill.amount, s.collected.facts["shots_executed"]) for s in ours]
     settled = reserve.settle(connection, tenant, settlements)
     if settled != moved:
@@ -171,15 +175,11 @@ def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) ->
             "settlement.lost",
             "a job has no open reservation to settle",
             subject=", ".join(sorted(moved - settled))[:500],
-            hint="see `qcos usage audit`",
+            hint="compare reservations with charges: qcos.metering.audit",
         )
-    write(connection, tenant, [record for s in ours for record in (s.evidence_record, s.charge_record)])
-    evidence.insert_bundles(connection, tenant, [_stored(s) for s in ours])
-    metering.record_usage(connection, tenant, [s.bill for s in ours])
     metering.record_charges(connection, tenant, [s.bill for s in ours])
-    backends.record_outcomes(
-        connection, [JobOutcome(s.bill.backend, True, _seconds(s.collected)) for s in ours]
-    )
+    outcomes = [JobOutcome(s.bill.backend, True, _seconds(s.collected)) for s in ours]
+    backends.record_outcomes(connection, outcomes)
     return moved
 
 
