@@ -9,7 +9,8 @@ from uuid import UUID
 from qcos.administration.act import Act
 from qcos.base.canonical import digest_of
 from qcos.base.clock import now, rfc3339
-from qcos.base.errors import Invalid
+from qcos.base.errors import Denied, Invalid
+from qcos.base.limits import PAGE_MAX
 from qcos.identity import store as identity
 from qcos.identity import tokens
 from qcos.identity.model import Account, Minted, Project
@@ -53,24 +54,41 @@ def revoke_role(act: Act, principal: str, role: str, project: str | None) -> Non
 
 
 def create_token(act: Act, principal: str, days: int) -> tuple[Minted, dt.datetime]:
-    """Make a token for a principal; everybody may make one for himself that lives no longer than the one he shows."""
-    own = principal == act.principal.id
-    act.permit("token.create", principal, own=own)
+    """Make a token for a principal; everybody may make one for himself that lives no longer than the one he shows.
+
+    Raises:
+        Invalid: ``token.days``.
+    """
+    latest = _latest_end(act, principal)
     if not 1 <= days <= _MOST_DAYS:
         raise Invalid("token.days", "bad lifetime", expected=f"1 to {_MOST_DAYS} days", got=str(days))
-    minted, expires = _mint(act.tenant, days)
+    minted, expires = tokens.mint(act.tenant), now() + dt.timedelta(days=days)
+    expires = min(expires, latest or expires)
     identity.create_token(act.connection, act.tenant, principal, minted.hash, minted.id, expires)
     act.record("token.created", minted.id, principal=principal, expires=rfc3339(expires))
     return minted, expires
 
 
 def revoke_token(act: Act, token_id: str) -> None:
-    """End a token at once."""
-    own = token_id == act.principal.token_id
-    act.permit("token.revoke", token_id, own=own)
+    """End a token at once; everybody may end his own."""
+    mine = identity.list_tokens(act.connection, act.tenant, principal=act.principal.id, limit=PAGE_MAX)
+    act.permit("token.revoke", token_id, own=any(token.id == token_id for token in mine))
     identity.revoke_token(act.connection, act.tenant, token_id, now())
     act.record("token.revoked", token_id)
 
 
-def _mint(tenant: UUID, days: int) -> tuple[Minted, dt.datetime]:
-    return tokens.mint(tenant), now() + dt.timedelta(days=days)
+def _latest_end(act: Act, principal: str) -> dt.datetime | None:
+    """Return when a token for the principal must end at the latest; None when policy lets the caller make any token of his.
+
+    Raises:
+        Denied: When policy lets the caller make none.
+    """
+    if principal != act.principal.id:
+        act.permit("token.create", principal)
+        return None
+    try:
+        act.permit("token.create", principal)
+    except Denied:
+        act.permit("token.create", principal, own=True)
+        return act.principal.token_expires
+    return None
