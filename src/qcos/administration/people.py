@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import Any
-from uuid import UUID
 
 from qcos.administration.act import Act
 from qcos.base.canonical import digest_of
