@@ -99,10 +99,8 @@ async def record(request: Request, record_id: str) -> Response:
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("ledger.read")
-        found = store.placed(caller.connection, caller.tenant, [record_id])
-        if not found:
-            raise NotFound("ledger.record", "there is no such record", subject=record_id)
-        return {**found[0].record, "index": found[0].index}
+        found = _placed(caller, record_id)
+        return {**found.record, "index": found.index}
 
     return answer(await act(request, run))
 
@@ -116,6 +114,8 @@ async def proof(request: Request, record_id: str) -> Response:
     def run(caller: Act) -> dict[str, Any] | None:
         caller.permit("ledger.read")
         found = prove.proof_of(caller.connection, caller.tenant, record_id, log)
+        if found is None:
+            _placed(caller, record_id)  # one that does not exist is not waited for
         return found.as_dict() if found else None
 
     found = await act(request, run)
@@ -128,3 +128,10 @@ async def proof(request: Request, record_id: str) -> Response:
             retry_after_s=1.0,
         )
     return answer(found)
+
+
+def _placed(caller: Act, record_id: str) -> store.Placed:
+    found = store.placed(caller.connection, caller.tenant, [record_id])
+    if not found:
+        raise NotFound("ledger.record", "there is no such record", subject=record_id)
+    return found[0]
