@@ -1,0 +1,157 @@
+"""What each role may do, route by route: the auditor reads everything and changes nothing (R11.4, R3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from .house import House, Person, furnish
+from .installation import Installation
+from .routes import PUBLIC, names, routes
+
+EVERYBODY = {"quantum-admin", "quantum-engineer", "quantum-user", "auditor", "nobody"}
+MEMBERS = EVERYBODY - {"nobody"}
+SUBMITTERS = {"quantum-admin", "quantum-engineer", "quantum-user"}
+ENGINEERS = {"quantum-admin", "quantum-engineer"}
+AUDIT = {"quantum-admin", "auditor"}
+ADMIN = {"quantum-admin"}
+
+# Who is let through. What is let through may still fail for another reason, such as a name that is taken.
+ALLOWED: dict[tuple[str, str], set[str]] = {
+    ("POST", "/v1/jobs"): SUBMITTERS,
+    ("POST", "/v1/jobs/validate"): SUBMITTERS,
+    ("POST", "/v1/estimates"): SUBMITTERS,
+    ("GET", "/v1/jobs"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/result"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/spec"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/events"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/decision"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/evidence"): MEMBERS,
+    ("GET", "/v1/decisions/{decision_id}"): MEMBERS,
+    ("POST", "/v1/jobs/{job_id}/cancel"): ENGINEERS,
+    ("GET", "/v1/backends"): EVERYBODY,
+    ("GET", "/v1/whoami"): EVERYBODY,
+    ("PUT", "/v1/projects/{project}/budget"): ADMIN,
+    ("GET", "/v1/budgets"): MEMBERS,
+    ("PUT", "/v1/teams/{team}/quota"): ADMIN,
+    ("GET", "/v1/quotas"): MEMBERS,
+    ("GET", "/v1/usage"): MEMBERS,
+    ("GET", "/v1/charges"): MEMBERS,
+    ("POST", "/v1/projects"): ADMIN,
+    ("GET", "/v1/projects"): MEMBERS,
+    ("POST", "/v1/principals"): ADMIN,
+    ("GET", "/v1/principals"): AUDIT,
+    ("POST", "/v1/principals/{principal}/roles"): ADMIN,
+    ("DELETE", "/v1/principals/{principal}/roles"): ADMIN,
+    ("POST", "/v1/tokens"): ADMIN,
+    ("GET", "/v1/tokens"): EVERYBODY,
+    ("DELETE", "/v1/tokens/{token_id}"): ADMIN,
+    ("GET", "/v1/policies"): MEMBERS,
+    ("GET", "/v1/policies/{version}"): MEMBERS,
+    ("POST", "/v1/policies"): ADMIN,
+    ("POST", "/v1/policies/test"): ENGINEERS,
+    ("POST", "/v1/policies/{version}/activate"): ADMIN,
+    ("GET", "/v1/ledger/records"): AUDIT,
+    ("GET", "/v1/ledger/records/{record_id}"): AUDIT,
+    ("GET", "/v1/ledger/proofs/{record_id}"): AUDIT,
+}
+
+
+@pytest.fixture(scope="module")
+def settled(qcos: Installation) -> Iterator[tuple[House, dict[str, Any], dict[str, Person]]]:
+    """A house with a finished job of its engineer, and somebody without a role."""
+    with furnish(qcos) as house:
+        people = house.people | {"nobody": house.person("service:nobody", None)}
+        yield house, house.run(), people
+
+
+def test_every_route_is_in_the_table(settled: Any) -> None:
+    """R11.4: a new route must say who may use it."""
+    house, _, _ = settled
+    assert {route for route in routes(house) if route[1] not in PUBLIC} == set(ALLOWED)
+
+
+def _ask(house: House, job: dict[str, Any], person: Person, method: str, path: str) -> httpx.Response:
+    values = names(house, job) | {"token_id": "tok-none", "principal": "user:none"}
+    if path.endswith("/{version}/activate"):
+        values["version"] = "sha256:none"
+    bodies: dict[str, Any] = {
+        "/v1/jobs": house.spec(),
+        "/v1/jobs/validate": house.spec(),
+        "/v1/estimates": house.spec(),
+        "/v1/projects/{project}/budget": {"monthly_limit": "5000.00"},
+        "/v1/teams/{team}/quota": {"daily_shots": 50_000},
+        "/v1/projects": {"id": house.project, "team": house.team, "cost_center": "CC"},
+        "/v1/principals": {"id": house.engineer.id},
+        "/v1/principals/{principal}/roles": {"role": "auditor"},
+        "/v1/tokens": {"principal": "user:none", "days": 1},
+        "/v1/policies": {"files": {"jobs/x.rego": "package qcos.jobs.x\n"}},
+        "/v1/policies/test": {"files": {"jobs/x.rego": "package qcos.jobs.x\n"}},
+        "/v1/policies/{version}/activate": {"note": "x"},
+    }
+    params = {"role": "auditor"} if method == "DELETE" and path.endswith("roles") else None
+    content = bodies.get(path) if method in ("POST", "PUT") else None
+    return person.http.request(method, house.qcos.url + path.format(**values), json=content, params=params)
+
+
+@pytest.mark.parametrize("role", sorted(EVERYBODY))
+def test_each_route_lets_through_whom_it_should(settled: Any, role: str) -> None:
+    """R11.4: 403 with the policy's code for everybody else."""
+    house, job, people = settled
+    wrong = []
+    for (method, path), allowed in ALLOWED.items():
+        response = _ask(house, job, people[role], method, path)
+        if role in allowed:
+            if response.status_code in (401, 403) or response.status_code >= 500:
+                wrong.append(f"{method} {path} refuses {role}: {response.status_code} {response.text[:200]}")
+        elif response.status_code != 403 or not response.json()["code"].startswith("access."):
+            wrong.append(f"{method} {path} admits {role}: {response.status_code} {response.text[:200]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_auditor_changes_nothing(settled: Any) -> None:
+    """R11.4: having tried every route, the auditor has left no act behind but denied submissions."""
+    house, _, _ = settled
+    acts = {record["act"] for record in house.records(actor=house.auditor.id)}
+    assert acts <= {"job.submitted", "policy.decided"}
+    assert all(r["details"].get("state", "denied") == "denied" for r in house.records(actor=house.auditor.id))
+
+
+def test_a_user_cancels_only_what_is_his(settled: Any) -> None:
+    """R11.4: quantum-user may cancel his own jobs: the job has ended, so the answer is 409 and no refusal."""
+    house, job, _ = settled
+    own = house.run(house.spec(), house.user)
+    assert house.user.http.post(f"/jobs/{own['job_id']}/cancel").status_code == 409
+    assert house.user.http.post(f"/jobs/{job['job_id']}/cancel").status_code == 403
+
+
+def test_a_role_counts_as_soon_as_it_is_given_and_no_longer_when_taken(settled: Any) -> None:
+    """R11.4: grants and revocations hold for the next request."""
+    house, _, _ = settled
+    fred = house.person("user:fred", None)
+    assert fred.http.get("/budgets").status_code == 403
+    house.admin.client.identity.grant_role("user:fred", "auditor")
+    assert fred.http.get("/budgets").status_code == 200
+    house.admin.client.identity.revoke_role("user:fred", "auditor")
+    assert fred.http.get("/budgets").status_code == 403
+    assert [r["act"] for r in reversed(house.records(object="user:fred"))] == [
+        "principal.created",
+        "role.granted",
+        "role.revoked",
+    ]
+
+
+def test_a_role_for_one_project_opens_that_project(settled: Any) -> None:
+    """R11.4: project-scoped assignments: the jobs of that project, and of no other."""
+    house, job, _ = settled
+    other = house.new_project()
+    gina = house.person("user:gina", "quantum-engineer", project=house.project)
+    assert gina.http.get(f"/jobs/{job['job_id']}").status_code == 200
+    assert gina.http.get(f"/jobs?project={house.project}").status_code == 200
+    assert gina.http.get(f"/jobs?project={other}").status_code == 403
+    hank = house.person("user:hank", "quantum-engineer", project=other)
+    assert hank.http.get(f"/jobs/{job['job_id']}").status_code == 403
