@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,11 @@ def test_the_example_of_the_standard() -> None:
             '"string":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
         ).encode()
     )
+
+
+@given(st.recursive(JSON | st.floats(allow_nan=False, allow_infinity=False), st.lists, max_leaves=20))
+def test_the_quick_way_gives_the_bytes_of_the_standard(value: object) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
 
 
 def test_members_are_sorted_by_utf_16() -> None:

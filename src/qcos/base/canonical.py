@@ -22,6 +22,8 @@ def canonical(value: Any) -> bytes:  # Any: any JSON value
     Raises:
         Invalid: ``json.number`` for a number it cannot carry: not finite, or an integer outside ±(2^53-1).
     """
+    if _is_plain(value):  # ten times faster, and the same bytes
+        return _PLAIN.encode(value).encode()
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
@@ -30,6 +32,23 @@ def canonical(value: Any) -> bytes:  # Any: any JSON value
             f"cannot be made canonical: {error}",
             expected="finite numbers, integers within ±(2^53-1)",
         ) from None
+
+
+_PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+_MOST = 2**53 - 1
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value has no part that RFC 8785 writes otherwise than Python: floats, text beyond ASCII, large integers."""
+    if isinstance(value, str):
+        return value.isascii()
+    if isinstance(value, int):  # and bool
+        return -_MOST <= value <= _MOST
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and k.isascii() and _is_plain(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None
 
 
 def digest(data: bytes) -> str:

@@ -95,6 +95,7 @@ _CLAIM = f"""
      where j.tenant = %(tenant)s::uuid and j.id = any(%(jobs)s) and j.id = o.id
     returning {", ".join(f"j.{field.name}" for field in dataclasses.fields(Job))}, o.before"""  # noqa: S608 - names of our own columns
 
+_INSERT_JOB = insert(job).on_conflict_do_nothing().returning(job.c.id)
 _INSERT_RESULT = insert(result).on_conflict_do_nothing()
 
 _COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
@@ -102,8 +103,8 @@ _COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
 
 def insert_new(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
     """Insert a job; False when its id or its idempotency key is taken (nothing is changed then)."""
-    statement = insert(job).values(**{f.name: getattr(new, f.name) for f in dataclasses.fields(Job)})
-    return connection.execute(statement.on_conflict_do_nothing().returning(job.c.id)).first() is not None
+    values = {field.name: getattr(new, field.name) for field in dataclasses.fields(Job)}
+    return connection.execute(_INSERT_JOB, values).first() is not None
 
 
 def get(connection: sa.Connection, tenant: UUID, job_id: str) -> Job:

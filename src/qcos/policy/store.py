@@ -70,6 +70,10 @@ policy_activation = sa.Table(
 )
 
 
+_ACTIVE = """select n, version, actor, time from qcos.policy_activation where tenant = %(tenant)s order by n desc limit 1"""
+_INSERT_DECISION = policy_decision.insert()
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A bundle as it was uploaded, without its files.
@@ -98,7 +102,7 @@ class Activation:
 def insert_decisions(connection: sa.Connection, tenant: UUID, decisions: Sequence[Decision]) -> None:
     """Record decisions; one round trip for all."""
     if decisions:
-        connection.execute(policy_decision.insert(), [_row(tenant, decision) for decision in decisions])
+        connection.execute(_INSERT_DECISION, [_row(tenant, decision) for decision in decisions])
 
 
 def get_decision(connection: sa.Connection, tenant: UUID, decision: str) -> Decision:
@@ -254,7 +258,8 @@ def activate(
 
 def active(connection: sa.Connection, tenant: UUID) -> Activation | None:
     """Return the activation that holds; None before the first. One statement, one index entry."""
-    return next(iter(activations(connection, tenant, limit=1)), None)
+    row = connection.exec_driver_sql(_ACTIVE, {"tenant": tenant}).one_or_none()
+    return Activation(*row) if row is not None else None
 
 
 def activations(connection: sa.Connection, tenant: UUID, *, limit: int = PAGE_DEFAULT) -> list[Activation]:
