@@ -120,16 +120,27 @@ def decode_cursor(text: str | None, length: int) -> list[str] | None:
         return None
     try:
         parts = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         parts = None
     if not (isinstance(parts, list) and len(parts) == length and all(isinstance(p, str) for p in parts)):
-        raise Invalid(
-            "page.cursor",
-            "not a cursor of this listing",
-            got=text[:80],
-            hint="pass `next` of the page before, unchanged",
-        )
+        raise _no_cursor(text)
     return parts
+
+
+def number(text: str) -> int:
+    """Read a part of a cursor that is a row's number; raises Invalid ``page.cursor``."""
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise _no_cursor(text)
+    return int(text)
+
+
+def _no_cursor(text: str) -> Invalid:
+    return Invalid(
+        "page.cursor",
+        "not a cursor of this listing",
+        got=text[:80],
+        hint="pass `next` of the page before, unchanged",
+    )
 
 
 def instant(text: str | None, name: str) -> dt.datetime | None:

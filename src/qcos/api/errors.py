@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any
 
+import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -36,10 +37,12 @@ _TITLES = {
 _log = logging.getLogger("qcos.api")
 
 
-def problem(error: QcosError) -> Response:
-    """Return an error as ``application/problem+json``."""
+def problem(error: QcosError, status: int = 0) -> Response:
+    """Return an error as ``application/problem+json``, with the status of its family unless another is given."""
     status = (
-        401
+        status
+        if status
+        else 401
         if error.code.startswith("auth.")
         else 413
         if error.code.endswith(".size")
@@ -84,9 +87,16 @@ def install(app: FastAPI) -> None:
                 )
             )
         made = Invalid(f"http.{error.status_code}", str(error.detail), subject=request.url.path)
-        answer = problem(made)
-        answer.status_code = error.status_code
-        return answer
+        return problem(made, error.status_code)
+
+    def unkept(_: Request, __: Exception) -> Response:
+        return problem(
+            Invalid(
+                "request.text",
+                "the request holds a text that cannot be kept",
+                expected="text without NUL characters and halves of surrogate pairs",
+            )
+        )
 
     def unexpected(request: Request, error: Exception) -> Response:
         _log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
@@ -99,6 +109,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(QcosError, ours)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(sa.exc.DataError, unkept)  # PostgreSQL keeps no NUL, in text or in JSON
+    app.add_exception_handler(UnicodeEncodeError, unkept)
     app.add_exception_handler(Exception, unexpected)
 
 

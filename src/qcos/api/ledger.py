@@ -37,8 +37,12 @@ async def checkpoint(request: Request) -> Response:
 async def tile(request: Request, path: str) -> Response:
     """Return a static tile; it never changes."""
     root = (app_of(request).settings.ledger / "tile").resolve()
-    file = (root / path).resolve()
-    if not file.is_relative_to(root) or not file.is_file():
+    try:
+        file = (root / path).resolve()
+        there = file.is_relative_to(root) and file.is_file()
+    except (OSError, ValueError):  # a name too long, or with NUL
+        there = False
+    if not there:
         raise NotFound("ledger.tile", "there is no such tile", subject=path[:200])
     return FileResponse(
         file,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qcos.administration import funds
 from qcos.administration.act import Act
-from qcos.api.answers import amount, answer, decode_cursor, instant, limit_of, money, page
+from qcos.api.answers import amount, answer, decode_cursor, instant, limit_of, money, number, page
 from qcos.api.caller import act
 from qcos.base.clock import now, rfc3339
 from qcos.base.errors import Invalid
@@ -137,6 +137,7 @@ async def charges(
     """List charge lines, newest first, with cost center and price book (R8.9)."""
     size = limit_of(limit)
     cursor = decode_cursor(after, 1)
+    before = number(cursor[0]) if cursor else None
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("charge.read", project=project or "")
@@ -145,7 +146,7 @@ async def charges(
             caller.tenant,
             job=job,
             project=project,
-            before=int(cursor[0]) if cursor else None,
+            before=before,
             limit=size + 1,
         )
         return page(rows, size, _charge, lambda row: (str(row.n),))

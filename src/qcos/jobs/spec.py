@@ -86,7 +86,8 @@ def read_spec(body: bytes) -> JobSpec:
             got=f"{len(body)} bytes",
         )
     document = loads_strict(body, subject="Job Spec")
-    problems = list(_schema_problems(document))
+    problems = list(_unkept_texts(document, "")) if b"\\u" in body else []
+    problems = problems or list(_schema_problems(document))
     sources = list(_decoded_sources(document, problems)) if isinstance(document, dict) else []
     if problems:
         raise Invalid(
@@ -155,6 +156,25 @@ def _schema_problems(document: object) -> Iterator[Problem]:
                 hint=_hint(at, kind),
                 code=f"spec.{kind or 'schema'}",
             )
+
+
+def _unkept_texts(value: object, at: str) -> Iterator[Problem]:
+    """Find texts with NUL characters or halves of surrogate pairs; only escapes (``\\u0000``) bring them in."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from _unkept_texts(name, at)
+            yield from _unkept_texts(member, f"{at}/{name}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unkept_texts(item, f"{at}/{number}")
+    elif isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        pointer = at.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
+        yield Problem(
+            pointer[:300],
+            "the text holds a character that cannot be kept",
+            expected="no NUL characters and no halves of surrogate pairs",
+            code="spec.text",
+        )
 
 
 def _circuit_or_circuits(document: object) -> Iterator[Problem]:
