@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -41,6 +42,7 @@ from qcos.policy import store as policies
 from qcos.telemetry import instruments, tracing
 
 router = APIRouter(tags=["jobs"])
+_log = logging.getLogger("qcos.api")
 _LOOK_S = 0.1  # how often a followed job's row is read
 _FOLLOW_S = 3_600  # a stream ends after an hour; the client resumes
 
@@ -75,6 +77,13 @@ async def submit(
             admitted = await run_in_threadpool(run)
         span.set_attribute("qcos.job", admitted.job.id)
         span.set_attribute("qcos.allow", admitted.decision.allow)
+        if not admitted.replayed:
+            codes = sorted({reason.code for reason in admitted.decision.reasons})
+            _log.info(
+                "job %s",
+                admitted.job.state,
+                extra={"job": admitted.job.id, "project": admitted.job.project, "codes": codes},
+            )
     if not admitted.decision.allow:
         if not admitted.replayed:
             instruments.outcome("denied", "")
