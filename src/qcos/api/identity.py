@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qcos.administration import people
 from qcos.administration.act import Act
-from qcos.api.answers import answer
+from qcos.api.answers import answer, decode_cursor, limit_of, page
 from qcos.api.caller import act
 from qcos.base.clock import rfc3339
-from qcos.base.limits import MAX_NAME, PAGE_MAX
+from qcos.base.limits import MAX_NAME
 from qcos.identity import store as identity
 from qcos.identity.model import Account, Project, RoleGrant, Token
 
@@ -54,6 +54,12 @@ class NewToken(BaseModel):
     model_config = ConfigDict(extra="forbid")
     principal: str | None = Field(default=None, max_length=MAX_NAME)
     days: int = people.DEFAULT_DAYS
+
+
+def _start(after: str | None) -> str:
+    """Return the id after which a page starts."""
+    cursor = decode_cursor(after, 1)
+    return cursor[0] if cursor else ""
 
 
 def _roles(grants: tuple[RoleGrant, ...]) -> list[dict[str, Any]]:
@@ -126,14 +132,15 @@ async def create_project(request: Request, body: NewProject) -> Response:
 
 
 @router.get("/projects", summary="List projects")
-async def list_projects(request: Request) -> Response:
-    """List the tenant's projects."""
+async def list_projects(request: Request, after: str | None = None, limit: int | None = None) -> Response:
+    """List the tenant's projects, by name."""
+    size, start = limit_of(limit), _start(after)
 
     def run(caller: Act) -> list[Project]:
         caller.permit("project.read")
-        return identity.list_projects(caller.connection, caller.tenant, limit=PAGE_MAX)
+        return identity.list_projects(caller.connection, caller.tenant, after=start, limit=size + 1)
 
-    return answer({"items": [_project(p) for p in await act(request, run)], "next": None})
+    return answer(page(await act(request, run), size, _project, lambda project: (project.id,)))
 
 
 @router.post("/principals", status_code=201, summary="Register a user or service account")
@@ -146,14 +153,15 @@ async def create_principal(request: Request, body: NewPrincipal) -> Response:
 
 
 @router.get("/principals", summary="List principals with their roles")
-async def list_principals(request: Request) -> Response:
-    """List the tenant's users and service accounts."""
+async def list_principals(request: Request, after: str | None = None, limit: int | None = None) -> Response:
+    """List the tenant's users and service accounts, by id."""
+    size, start = limit_of(limit), _start(after)
 
     def run(caller: Act) -> list[Account]:
         caller.permit("principal.read")
-        return identity.list_principals(caller.connection, caller.tenant, limit=PAGE_MAX)
+        return identity.list_principals(caller.connection, caller.tenant, after=start, limit=size + 1)
 
-    return answer({"items": [_account(a) for a in await act(request, run)], "next": None})
+    return answer(page(await act(request, run), size, _account, lambda account: (account.id,)))
 
 
 @router.post("/principals/{principal}/roles", summary="Give a role")
@@ -183,15 +191,20 @@ async def create_token(request: Request, body: NewToken) -> Response:
 
 
 @router.get("/tokens", summary="List API tokens")
-async def list_tokens(request: Request, principal: str | None = None) -> Response:
+async def list_tokens(
+    request: Request, principal: str | None = None, after: str | None = None, limit: int | None = None
+) -> Response:
     """List tokens without their secrets; one's own by default."""
+    size, start = limit_of(limit), _start(after)
 
     def run(caller: Act) -> list[Token]:
         whose = principal or caller.principal.id
         caller.permit("token.read", whose, own=whose == caller.principal.id)
-        return identity.list_tokens(caller.connection, caller.tenant, principal=whose)
+        return identity.list_tokens(
+            caller.connection, caller.tenant, principal=whose, after=start, limit=size + 1
+        )
 
-    return answer({"items": [_token(t) for t in await act(request, run)], "next": None})
+    return answer(page(await act(request, run), size, _token, lambda token: (token.id,)))
 
 
 @router.delete("/tokens/{token_id}", summary="Revoke an API token")

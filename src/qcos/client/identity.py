@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from qcos.base.limits import PAGE_MAX
 from qcos.client.model import Json
 from qcos.client.transport import Transport, quoted
 
@@ -16,7 +17,7 @@ class Identity:
 
     def projects(self) -> Json:
         """Return the projects of the tenant."""
-        return self._json("GET", "projects")
+        return self._all("projects", {})
 
     def create_project(self, project: str, *, team: str, cost_center: str) -> Json:
         """Create a project."""
@@ -24,7 +25,7 @@ class Identity:
 
     def principals(self) -> Json:
         """Return the principals of the tenant with their roles."""
-        return self._json("GET", "principals")
+        return self._all("principals", {})
 
     def create_principal(
         self, principal: str, *, team: str | None = None, attributes: Json | None = None
@@ -49,7 +50,7 @@ class Identity:
 
     def tokens(self, principal: str | None = None) -> Json:
         """Return the tokens of a principal, the caller's own unless told otherwise, without their secrets."""
-        return cast(Json, self._transport.call("GET", "tokens", params={"principal": principal}).json())
+        return self._all("tokens", {"principal": principal})
 
     def create_token(self, principal: str, *, days: int) -> Json:
         """Create a token (R11.8); member ``token`` of the answer is its text, told this once."""
@@ -61,3 +62,15 @@ class Identity:
 
     def _json(self, method: str, path: str, body: Any = None) -> Json:  # Any: a JSON value
         return cast(Json, self._transport.call(method, path, json=body).json())
+
+    def _all(self, path: str, params: dict[str, str | None]) -> Json:
+        """Return a whole listing as one page: these are short."""
+        items: list[Any] = []  # Any: JSON objects
+        after: str | None = None
+        while True:
+            asked = {**params, "limit": str(PAGE_MAX), "after": after}
+            page = cast(Json, self._transport.call("GET", path, params=asked).json())
+            items += page["items"]
+            after = page.get("next")
+            if not after:
+                return {**page, "items": items, "next": None}
