@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -46,6 +45,8 @@ def work(settings: Settings, drivers: Sequence[str]) -> None:
         for driver in loaded:
             driver.close()
         shutdown()
+        if execution.abandoned:
+            os._exit(1)  # the interpreter would wait for the threads of calls that never return
 
 
 async def _consume(settings: Settings, execution: Execution, drivers: Sequence[Driver]) -> None:
@@ -64,30 +65,33 @@ async def _consume(settings: Settings, execution: Execution, drivers: Sequence[D
 
 def _announce(execution: Execution, drivers: Sequence[Driver], stopped: threading.Event) -> None:
     """Load the SDKs, register the drivers' backends, then say every few seconds that they can be reached and how long their queue is."""
-    for driver in drivers:
-        driver.prepare()
-    registered = False
+    prepared = registered = False
     while True:
-        with contextlib.suppress(
-            Unavailable
-        ):  # the database is away: consume() ends the process if it stays away
-            described = {driver.name: driver.describe() for driver in drivers}
-            with scope(execution.engine, None) as connection:
-                if not registered:
-                    backends.register(
-                        connection, [backend for listed in described.values() for backend in listed], now()
-                    )
-                    registered = True
-                waiting = queue.depths(connection)
-                for name, listed in described.items():
-                    backends.touch(
-                        connection,
-                        name,
-                        now(),
-                        {backend.name: waiting.get(f"run:{name}", 0) for backend in listed},
-                    )
+        try:
+            for driver in drivers if not prepared else ():
+                driver.prepare()
+            prepared = True
+            _touch(execution, drivers, register=not registered)
+            registered = True
+        except Unavailable as error:  # consume() ends the process if it is the database and stays away
+            _log.warning("the backends are not announced: %s", error)
+        except Exception:  # a driver's bug makes its backends offline; whether for long, the next round tells
+            _log.exception("the backends cannot be announced")
         if stopped.wait(_TOUCH_S):
             return
+
+
+def _touch(execution: Execution, drivers: Sequence[Driver], *, register: bool) -> None:
+    described = {driver.name: driver.describe() for driver in drivers}
+    with scope(execution.engine, None) as connection:
+        if register:
+            backends.register(
+                connection, [backend for listed in described.values() for backend in listed], now()
+            )
+        waiting = queue.depths(connection)
+        for name, listed in described.items():
+            depths = {backend.name: waiting.get(f"run:{name}", 0) for backend in listed}
+            backends.touch(connection, name, now(), depths)
 
 
 if __name__ == "__main__":

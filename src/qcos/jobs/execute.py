@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from qcos.base.batcher import Batcher
 from qcos.base.errors import DriverError, QcosError, Unavailable
-from qcos.base.limits import STAGE_BATCH
+from qcos.base.limits import DRIVER_CALL_S, STAGE_BATCH
 from qcos.db.engine import scope
 from qcos.db.queue import Task
 from qcos.drivers.contract import Driver, Handle, Outcome
@@ -28,7 +28,7 @@ from qcos.jobs import store
 from qcos.jobs.cancel import end
 from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED, SUBMITTING
 from qcos.jobs.model import Ended, Job
-from qcos.jobs.observe import Collected, collected, keep, load
+from qcos.jobs.observe import Collected, collected, fetch, keep, load
 from qcos.jobs.seal import Sealer
 from qcos.jobs.settle import Settler
 from qcos.jobs.submit import Claimed, claim, mark_running, submit
@@ -43,6 +43,8 @@ _FIRST_LOOK_S = 0.001
 _SLOWEST_LOOK_S = 1.0
 _FIRST_RETRY_S = 0.2
 _SLOWEST_RETRY_S = 30.0
+_STRIKES = 10  # times in a row that looking at a paid job may raise what a driver should not; with the pauses about 30 s
+_UNCLEAR = frozenset({"driver.raised", "driver.silent"})  # nothing that a vendor said
 _CANCEL_LOOK_S = 0.25  # how often a running job's row is asked whether somebody wants it cancelled
 _SHORT_RUN_S = 0.2
 _THREADS = 8
@@ -55,6 +57,8 @@ class Execution:
     Attributes:
         drivers: By name; the jobs of other drivers are not this worker's.
         worker: Name of this worker, for the record.
+        call_s: Seconds one call of a driver may take.
+        abandoned: Calls of drivers that did not return; their threads keep the process from ending.
     """
 
     engine: sa.Engine
@@ -62,6 +66,8 @@ class Execution:
     sealer: Sealer
     book: PriceBook
     worker: str
+    call_s: float = DRIVER_CALL_S
+    abandoned: int = field(default=0, init=False)
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False
@@ -125,6 +131,7 @@ class Execution:
             if await asyncio.wrap_future(self._finished.submit(result)):
                 instruments.stage("seal_and_settle", time.monotonic() - began)
                 instruments.outcome("completed", job.provider or "")
+                _log.info("job completed", extra={"job": job.id, "backend": job.backend})
 
     async def _collect(self, claimed: Claimed, apart: AsyncExitStack) -> Collected | None:
         """Return the job's result, kept; None when the job is not ours any more or was cancelled."""
@@ -151,68 +158,78 @@ class Execution:
 
     async def _submit(self, driver: Driver, claimed: Claimed) -> Handle | None:
         """Bring the job to the vendor, however long that does not answer; None when it was cancelled and the vendor has none of it."""
-        pause = _FIRST_RETRY_S
+        pause, unclear = _FIRST_RETRY_S, None
         while True:
             try:
-                return await self._call(driver, "submit", submit, driver, claimed)
+                handle = await self._call(driver, "submit", submit, driver, claimed)
+                if handle is None and unclear is not None:
+                    raise unclear
+                return handle
             except Unavailable as error:  # the vendor may have it: it is looked for before it is given again
-                _log.warning(
-                    "the driver %s is asked again in %g s: %s",
-                    driver.name,
-                    pause,
-                    error,
-                    extra={"job": claimed.job.id},
-                )
+                self._say_again(driver, claimed.job, error)
+            except DriverError as error:  # no refusal of the vendor's, so it may have it: it is looked for before the job fails
+                if driver.local or unclear is not None or error.code not in _UNCLEAR:
+                    raise
+                unclear = error
             await asyncio.sleep(pause)
             pause = min(2 * pause, _SLOWEST_RETRY_S)
-            wanted = await self._in_thread(self._cancel_wanted, claimed.job)
-            claimed = Claimed(replace(claimed.job, cancel_requested=wanted), SUBMITTING)
+            only_look = unclear is not None or await self._in_thread(self._cancel_wanted, claimed.job)
+            claimed = Claimed(replace(claimed.job, cancel_requested=only_look), SUBMITTING)
 
     async def _soon(self, driver: Driver, handle: Handle) -> Outcome | None:
         """Return the outcome of a short run on this machine, which needs no note of where it is: its handle ends with this process."""
         try:
-            return await self._call(driver, "result", driver.result, handle, _SHORT_RUN_S)
+            return await self._call(driver, "result", fetch, driver, handle, _SHORT_RUN_S)
         except Unavailable:
             return None
 
     async def _follow(self, driver: Driver, job: Job, handle: Handle) -> Outcome | None:
         """Look at the job at the vendor until it ends; None when it was cancelled. A vendor that does not answer is asked again."""
-        pause, asked, cancel = _FIRST_LOOK_S, time.monotonic(), False
+        pause, asked, cancel, strikes = _FIRST_LOOK_S, time.monotonic(), False, 0
         while True:
             try:
-                if cancel:
-                    await self._call(
-                        driver, "cancel", driver.cancel, handle
-                    )  # the next look says what came of it
-                seen = await self._call(driver, "observe", driver.observe, handle)
-                state = getattr(seen, "state", None)
-                if state == "done":
-                    return await self._call(driver, "result", driver.result, handle, 0.0)
+                outcome, over = await self._look(driver, handle, cancel)
+                if over:
+                    return outcome
+                strikes, slowest = 0, _SLOWEST_LOOK_S
             except Unavailable as error:
-                _log.warning("the driver %s is asked again: %s", driver.name, error, extra={"job": job.id})
-                state, pause = "running", max(pause, _FIRST_RETRY_S)
-            if state == "cancelled":
-                return None
-            if state == "failed":
-                await self._call(
-                    driver, "result", driver.result, handle, 0.0
-                )  # raises why, with the driver's own code
-                raise DriverError(
-                    "driver.job_failed",
-                    f"the vendor reports: {seen.message or 'failed'}",
-                    subject=handle.remote_id,
-                )
-            if state not in ("queued", "running"):
-                raise DriverError(
-                    "driver.answer",
-                    "the driver observed nothing known",
-                    subject=driver.name,
-                    got=repr(seen)[:200],
-                )
+                self._say_again(driver, job, error)
+                slowest = _SLOWEST_RETRY_S
+            except (
+                DriverError
+            ) as error:  # a bug in the driver may pass; what the vendor was paid for would not come back
+                strikes, slowest = strikes + 1, _SLOWEST_RETRY_S
+                if driver.local or error.code not in _UNCLEAR or strikes >= _STRIKES:
+                    raise
+                self._say_again(driver, job, error)
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _SLOWEST_LOOK_S)
+            pause = min(pause * 1.5, slowest)
             if time.monotonic() - asked >= _CANCEL_LOOK_S:
                 asked, cancel = time.monotonic(), await self._in_thread(self._cancel_wanted, job)
+
+    async def _look(self, driver: Driver, handle: Handle, cancel: bool) -> tuple[Outcome | None, bool]:
+        """Look at a job once, cancelling it first when that is wanted; returns the outcome, if any, and whether it is over."""
+        if cancel:
+            await self._call(driver, "cancel", driver.cancel, handle)  # the look says what came of it
+        seen = await self._call(driver, "observe", driver.observe, handle)
+        match getattr(seen, "state", None):
+            case "queued" | "running":
+                return None, False
+            case "done":
+                return await self._call(driver, "result", fetch, driver, handle, 0.0), True
+            case "cancelled":
+                return None, True
+            case "failed":
+                await self._call(
+                    driver, "result", fetch, driver, handle, 0.0
+                )  # raises why, with the driver's own code
+                message = f"the vendor reports: {seen.message or 'failed'}"
+                raise DriverError("driver.job_failed", message, subject=handle.remote_id)
+        what = "the driver observed nothing known"
+        raise DriverError("driver.answer", what, subject=driver.name, got=repr(seen)[:200])
+
+    def _say_again(self, driver: Driver, job: Job, error: QcosError) -> None:
+        _log.warning("the driver %s is asked again: %s", driver.name, error, extra={"job": job.id})
 
     def _cancel_wanted(self, job: Job) -> bool:
         with scope(self.engine, job.tenant) as connection:
@@ -232,11 +249,20 @@ class Execution:
         *args: Params.args,
         **named: Params.kwargs,
     ) -> Value:
-        """Call a driver in a thread; what it raises that is no error of ours becomes one."""
+        """Call a driver in a thread; what it raises that is no error of ours becomes one, and so does a call that does not return."""
         try:
-            return await self._in_thread(function, *args, **named)
+            async with asyncio.timeout(self.call_s):  # not wait_for: until Python 3.12 it may swallow that the task is cancelled
+                return await self._in_thread(function, *args, **named)
         except QcosError:
             raise
+        except TimeoutError as error:
+            self._abandon()
+            raise DriverError(
+                "driver.silent",
+                f"the driver {driver.name} did not return from {what}",
+                subject=driver.name,
+                expected=f"an answer within {self.call_s:g} s",
+            ) from error
         except Exception as error:
             _log.exception("driver %s raised in %s", driver.name, what)
             raise DriverError(
@@ -245,12 +271,16 @@ class Execution:
                 subject=driver.name,
             ) from error
 
-    async def _in_thread(
+    def _in_thread(
         self, function: Callable[Params, Value], *args: Params.args, **named: Params.kwargs
-    ) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, partial(function, *args, **named)
-        )
+    ) -> asyncio.Future[Value]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **named))
+
+    def _abandon(self) -> None:
+        """Leave the thread of a call that does not return alone; the others get new ones."""
+        self._threads.shutdown(wait=False)
+        object.__setattr__(self, "_threads", ThreadPoolExecutor(_THREADS, "driver"))
+        object.__setattr__(self, "abandoned", self.abandoned + 1)
 
     def close(self) -> None:
         """Write what is in hand and end the threads."""

@@ -17,7 +17,7 @@ from qcos.base.clock import now, parse_rfc3339, rfc3339
 from qcos.base.errors import DriverError
 from qcos.base.limits import MAX_MICRO
 from qcos.db.engine import scope
-from qcos.drivers.contract import Outcome
+from qcos.drivers.contract import Driver, Handle, Outcome
 from qcos.jobs import store
 from qcos.jobs.lifecycle import COLLECTED, RUNNING, SUBMITTING
 from qcos.jobs.model import Job, Step, keepable
@@ -51,6 +51,19 @@ class Collected:
     def ended(self) -> dt.datetime:
         """Return when the run ended, by the driver."""
         return parse_rfc3339(self.facts["ended"])
+
+
+def fetch(driver: Driver, handle: Handle, wait_s: float) -> Outcome:
+    """Return what `Driver.result` gives, when it is an outcome at all.
+
+    Raises:
+        DriverError: From the driver; ``driver.answer``.
+        Unavailable: ``driver.not_done`` when the job has not ended in that time; the vendor does not answer.
+    """
+    given: object = driver.result(handle, wait_s)
+    if not isinstance(given, Outcome):
+        raise DriverError("driver.answer", "the driver gave no outcome", subject=driver.name, got=repr(given)[:200])
+    return given
 
 
 def collected(job: Job, outcome: Outcome) -> Collected:
@@ -89,11 +102,8 @@ def collected(job: Job, outcome: Outcome) -> Collected:
     return Collected(job, payload, facts)
 
 
-def _wrong(outcome: Any, circuits: int) -> str:  # Any: a driver is somebody else's code
+def _wrong(given: Any, circuits: int) -> str:  # Any: an outcome by somebody whose members may be anything
     """Return what is wrong with an outcome; empty: nothing."""
-    if not isinstance(outcome, Outcome):
-        return f"it is a {type(outcome).__name__}"
-    given: Any = outcome  # nor are its members what their annotations say
     if not isinstance(given.counts, tuple | list) or len(given.counts) != circuits:
         return f"not one count for each of {circuits} circuits"
     numbers = [given.shots_executed, given.queue_ms, given.compiled_depth]
