@@ -25,6 +25,7 @@ from qcos.backends.catalogue import Catalogue
 from qcos.circuits.reader import CircuitReader
 from qcos.db.engine import make_engine
 from qcos.db.queue import Task
+from qcos.drivers.contract import Handle, Work
 from qcos.jobs.admit import Admission, Request, admit
 from qcos.jobs.recover import recover
 from qcos.metering.price import shipped_book
@@ -71,6 +72,8 @@ def carry_out(order: dict[str, Any], fuse: Fuse) -> None:
             )
             asyncio.run(execution.handle(Task(UUID(order["tenant"]), order["job"])))
             execution.close()
+        case "poisoned":
+            asyncio.run(_poisoned(engine, order))
         case "admit":
             admission = Admission(
                 engine,
@@ -85,6 +88,26 @@ def carry_out(order: dict[str, Any], fuse: Fuse) -> None:
             )
         case "recover":
             recover(engine)
+
+
+class Poisoned(PaidDriver):
+    """A local simulator that takes its worker down with one of its jobs, once the others are in hand."""
+
+    local = True
+    poison = ""
+
+    def submit(self, backend: str, work: Work, key: str) -> Handle:
+        if key.endswith(self.poison):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().submit(backend, work, key)
+
+
+async def _poisoned(engine: sa.Engine, order: dict[str, Any]) -> None:
+    driver = Poisoned(Path(order["vendor"]))
+    driver.poison = order["poison"]
+    execution = make_execution(engine, [driver], Path(order["keys"]))
+    tasks = [Task(UUID(order["tenant"]), job) for job in json.loads(order["jobs"])]
+    await asyncio.gather(*(execution.handle(task) for task in tasks))
 
 
 def main() -> None:

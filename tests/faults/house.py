@@ -167,7 +167,9 @@ class House:
     def logs(self) -> str:
         """Return the end of every log."""
         files = [*self.data.glob("logs/*.log"), self.data / "postgres" / "server.log"]
-        return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files if f.exists())
+        return "\n".join(
+            f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files if f.exists()
+        )
 
 
 def settle_in(house: House) -> tuple[Client, str]:

@@ -105,7 +105,9 @@ def test_500_jobs_are_run_sealed_and_charged_once_whatever_is_killed(tmp_path: P
         assert load.errors == []
         tenant = _tenant(house)
         until(lambda: _states(house, tenant) == {"completed": JOBS}, "all jobs completed", 240)
-        print(f"{JOBS} jobs in {time.monotonic() - began:.1f} s, {load.resent} sent again; killed {dict(killed)}")
+        print(
+            f"{JOBS} jobs in {time.monotonic() - began:.1f} s, {load.resent} sent again; killed {dict(killed)}"
+        )
         print(f"unfinished jobs at each kill: {met}")
         assert sum(met) > 0
         attempts = _rows(house, tenant, "select attempt, count(*) from qcos.job group by 1 order by 1")
@@ -158,7 +160,9 @@ def _rows(house: House, tenant: UUID, sql: str) -> list[Any]:
 
 def _states(house: House, tenant: UUID) -> dict[str, int]:
     try:
-        return {row[0]: row[1] for row in _rows(house, tenant, "select state, count(*) from qcos.job group by 1")}
+        return {
+            row[0]: row[1] for row in _rows(house, tenant, "select state, count(*) from qcos.job group by 1")
+        }
     except Unavailable:
         return {}
 
@@ -174,20 +178,28 @@ def _each_job_is_charged_once(house: House, tenant: UUID) -> None:
                           from qcos.charge group by job) c on c.job = j.id""",
     )
     assert len(rows) == JOBS
-    assert [row for row in rows if not (row.state == "settled" and row.charge == row.settled_amount == row.amount)] == []
+    assert [
+        row for row in rows if not (row.state == "settled" and row.charge == row.settled_amount == row.amount)
+    ] == []
     assert [row for row in rows if row.items != row.n] == []
     [charged] = _rows(house, tenant, "select sum(amount) as amount from qcos.charge")
-    [period] = _rows(house, tenant, "select sum(settled) as settled, sum(reserved) as reserved from qcos.budget_period")
+    [period] = _rows(
+        house, tenant, "select sum(settled) as settled, sum(reserved) as reserved from qcos.budget_period"
+    )
     assert charged.amount == period.settled > 0
     assert period.reserved == 0
-    [quota] = _rows(house, tenant, "select sum(used) as used, sum(reserved) as reserved from qcos.quota_period")
+    [quota] = _rows(
+        house, tenant, "select sum(used) as used, sum(reserved) as reserved from qcos.quota_period"
+    )
     assert (quota.used, quota.reserved) == (sum(20 + n % 50 for n in range(JOBS)), 0)
     with scope(house.engine, tenant) as connection:
         assert check_books(connection, tenant) == []
 
 
 def _evidence_verifies(house: House, tenant: UUID, alice: Client, jobs: list[str]) -> None:
-    [bundles] = _rows(house, tenant, "select count(*), count(distinct id), count(distinct job) from qcos.evidence_bundle")
+    [bundles] = _rows(
+        house, tenant, "select count(*), count(distinct id), count(distinct job) from qcos.evidence_bundle"
+    )
     assert tuple(bundles) == (JOBS, JOBS, JOBS)
     sealed = _rows(house, tenant, "select object from qcos.ledger_record where act = 'evidence.sealed'")
     assert len(sealed) == len({row.object for row in sealed}) == JOBS
@@ -208,13 +220,20 @@ def _ledger_is_whole(house: House, tenant: UUID) -> None:
 
     def covered() -> bool:
         with scope(house.engine, None) as connection:
-            return connection.exec_driver_sql("select count(*) from qcos.ledger_entry where index is null").scalar() == 0
+            return (
+                connection.exec_driver_sql(
+                    "select count(*) from qcos.ledger_entry where index is null"
+                ).scalar()
+                == 0
+            )
 
     until(covered, "all entries are in the log")
     report = fsck(house.data / "ledger", trust.vkeys, house.engine, tenants=[tenant])
     assert report.ok, report.problems
     acts = Counter(row.act for row in _rows(house, tenant, "select act from qcos.ledger_record"))
-    assert {acts[act] for act in ("job.submitted", "policy.decided", "evidence.sealed", "cost.charged")} == {JOBS}
+    assert {acts[act] for act in ("job.submitted", "policy.decided", "evidence.sealed", "cost.charged")} == {
+        JOBS
+    }
     assert acts["job.failed"] == acts["job.cancelled"] == 0
 
 

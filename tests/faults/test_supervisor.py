@@ -54,7 +54,9 @@ def assert_charged_once(house: House, alice: Client, jobs: list[str]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_supervisor_takes_its_children_along_and_the_next_one_finishes_their_jobs(tmp_path: Path) -> None:
+def test_a_killed_supervisor_takes_its_children_along_and_the_next_one_finishes_their_jobs(
+    tmp_path: Path,
+) -> None:
     """PostgreSQL is a daemon of its own: it stays, and is found again."""
     with House(tmp_path / "data") as house:
         alice, token = settle_in(house)
@@ -86,7 +88,11 @@ def test_a_first_start_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -
     for seconds in (0.8, 1.6, 2.4, 3.2, 4.0):
         house.launch()
         time.sleep(seconds)  # where it is by then differs from machine to machine: each place must do
-        children = {p for p in descendants(house.up.pid) if "qcos." in processes()[p].command} if house.up.poll() is None else set()
+        children = (
+            {p for p in descendants(house.up.pid) if "qcos." in processes()[p].command}
+            if house.up.poll() is None
+            else set()
+        )
         house.up.kill()
         house.up.communicate()
         until(lambda pids=children: not pids & set(processes()), "its children end")  # type: ignore[misc]

@@ -59,10 +59,10 @@ def sealer_of(keys: Path) -> Sealer:
 
 
 def make_execution(
-    engine: sa.Engine, drivers: Sequence[Driver], keys: Path, worker: str = "test"
+    engine: sa.Engine, drivers: Sequence[Driver], keys: Path, worker: str = "test", *, call_s: float = 300.0
 ) -> Execution:
     """Return a worker's part of the spine, as `qcos.app` wires it."""
-    return Execution(engine, {d.name: d for d in drivers}, sealer_of(keys), shipped_book(), worker)
+    return Execution(engine, {d.name: d for d in drivers}, sealer_of(keys), shipped_book(), worker, call_s)
 
 
 @dataclass(frozen=True)
