@@ -44,7 +44,19 @@ STEPS = {
     "charged": "metered, to the cost center",
     "exported": "telemetry",
 }
-console = Console(highlight=False, width=max(110, Console().width if sys.stdout.isatty() else 110))
+SHOWN = {  # of each step's particulars
+    "authenticated": ("actor", "roles"),
+    "submitted": ("circuits", "total_shots"),
+    "decided": ("allow", "decision"),
+    "placed": ("backend", "reserved", "currency"),
+    "executing": ("worker",),
+    "collected": ("shots_executed", "queue_ms"),
+    "evidenced": ("bundle", "clock_drift_ms"),
+    "recorded": (),
+    "charged": ("amount", "currency", "cost_center"),
+    "exported": ("trace", "to"),
+}
+console = Console(highlight=False, width=max(120, Console().width if sys.stdout.isatty() else 120))
 failures: list[str] = []
 
 
@@ -168,7 +180,10 @@ def run(client: Client, circuit: str, **options: Any) -> dict[str, Any]:
     seen = []
     for step in client.jobs.steps(submitted["job_id"], timeout_s=60):
         seen.append(step["step"])
-        detail = "  ".join(f"{k}={_short(v)}" for k, v in step["detail"].items() if v not in ("", None, []))
+        detail = "  ".join(
+            f"{k}={_money(step['detail'][k]) if k in ('amount', 'reserved') else _short(step['detail'][k])}"
+            for k in SHOWN[step["step"]]
+        )
         console.print(
             f"  [bold]{step['n']:>2}[/] {step['step']:<14}[dim]{STEPS.get(step['step'], ''):<40}[/]{detail}"
         )
@@ -178,11 +193,15 @@ def run(client: Client, circuit: str, **options: Any) -> dict[str, Any]:
     return dict(job)
 
 
+def _money(micro: int) -> str:
+    return f"{micro // 1_000_000}.{micro % 1_000_000:06d}"
+
+
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(_short(item) for item in value)
     text = str(value)
-    return text if len(text) <= 28 else text[:24] + "…"
+    return text if len(text) <= 40 else text[:24] + "…"
 
 
 def show_decision(client: Client, job: dict[str, Any]) -> None:

@@ -33,8 +33,16 @@ from qcos.metering import store as metering
 from qcos.metering.measure import measure
 from qcos.metering.model import Bill, Settlement
 from qcos.metering.price import PriceBook, charges
+from qcos.telemetry.variables import exporters
 
-_REPORTED = {"qpu_us": "qpu_time_us", "cpu_us": "cpu_time_us", "memory_peak_bytes": "memory_peak_bytes"}  # metering's name: the driver's
+_REPORTED = {
+    "qpu_us": "qpu_time_us",
+    "cpu_us": "cpu_time_us",
+    "memory_peak_bytes": "memory_peak_bytes",
+}  # metering's name: the driver's
+
+
+_EXPORTED_TO = ", ".join(exporters("traces")) or "nowhere: no exporter is configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +209,7 @@ def _steps(settled: Settled) -> tuple[Step, ...]:
         Step(
             "charged", at, {"amount": bill.amount, "currency": bill.currency, "cost_center": bill.cost_center}
         ),
-        Step("exported", at, {"trace": settled.collected.job.trace}),
+        Step("exported", at, {"trace": settled.collected.job.trace, "to": _EXPORTED_TO}),
     )
 
 
