@@ -42,9 +42,6 @@ _REPORTED = {
 }  # metering's name: the driver's
 
 
-_EXPORTED_TO = ", ".join(exporters("traces")) or "nowhere: no exporter is configured"
-
-
 @dataclass(frozen=True, slots=True)
 class Settled:
     """A job ready to be written: its bill, its evidence, and the records of both."""
@@ -209,7 +206,11 @@ def _steps(settled: Settled) -> tuple[Step, ...]:
         Step(
             "charged", at, {"amount": bill.amount, "currency": bill.currency, "cost_center": bill.cost_center}
         ),
-        Step("exported", at, {"trace": settled.collected.job.trace, "to": _EXPORTED_TO}),
+        Step(
+            "exported",
+            at,
+            {"trace": settled.collected.job.trace, "to": ", ".join(exporters("traces")) or "no exporter"},
+        ),
     )
 
 
