@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -21,15 +22,16 @@ HARD_STEPS: Final = 4 * MAX_STEPS  # statements walked at all; subroutines that 
 Operand = ast.Identifier | ast.IndexedIdentifier
 
 
-class Operands:
+class Operands(ABC):
     """Names and what can be said of expressions over them."""
 
     def __init__(self, format: str) -> None:
         self.names = Names(format)
         self._steps = 0
 
+    @abstractmethod
     def _call(self, node: ast.FunctionCall) -> Value:
-        raise NotImplementedError
+        """Return what a subroutine returns."""
 
     def _step(self) -> None:
         self._steps += 1

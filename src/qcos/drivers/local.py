@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ LOCAL_SHOTS = 1_000_000  # of one circuit; the local simulators state no limit o
 SEEDS = 2**31  # seeds are below it: the smallest range of the three
 
 
-class LocalDriver:
+class LocalDriver(ABC):
     """A driver whose backends are simulators in processes of their own.
 
     A vendor's driver gives the class attributes, `_backends` and `_bound_us`.
@@ -40,11 +41,13 @@ class LocalDriver:
         self._runs = Runs(self.name, self.child, processes=most, draw_seed=lambda: secrets.randbelow(SEEDS))
         self._described: dict[str, Backend] | None = None
 
+    @abstractmethod
     def _backends(self) -> Sequence[Backend]:
-        raise NotImplementedError
+        """Return the backends this driver would have with its software installed."""
 
+    @abstractmethod
     def _bound_us(self, backend: str, facts: Facts, shots: int) -> int:
-        raise NotImplementedError
+        """Return how long a run can take at most, in microseconds."""
 
     def describe(self) -> tuple[Backend, ...]:
         """Return the backends whose software is installed."""

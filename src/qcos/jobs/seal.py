@@ -9,6 +9,7 @@ from typing import Any
 from qcos.evidence.bundle import Authority, seal
 from qcos.evidence.envelope import Signer
 from qcos.evidence.model import CircuitRun, Governance, Result, Sealed, SealFacts, What, When, Where, Who, Why
+from qcos.jobs.model import Job
 from qcos.jobs.observe import Collected
 from qcos.metering.model import Bill
 
@@ -29,8 +30,6 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
     """Return everything the evidence of a job says (Table 1, R1.1-R1.6)."""
     job, ran, context = collected.job, collected.facts, collected.job.context
     spec, decided = json.loads(job.spec), context["decision"]
-    placement = job.placement or {}
-    where = placement["where"]
     return SealFacts(
         job_id=job.id,
         what=What(
@@ -47,18 +46,7 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             ended=collected.ended,
             queue_time_ms=ran["queue_ms"],
         ),
-        where=Where(
-            backend=job.backend or "",
-            provider=where["provider"],
-            region=where["region"],
-            zone=where["zone"],
-            on_premise=where["on_premise"],
-            remote_id=(job.handle or {}).get("remote_id", ""),
-            calibration=where.get("calibration"),
-            placement={
-                name: placement[name] for name in ("scores", "weights", "dropped") if name in placement
-            },
-        ),
+        where=_where(job),
         who=Who(
             tenant=job.tenant,
             actor=job.actor,
@@ -97,6 +85,21 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             evidence_level=context["level"],
             retention_days=context["retention_days"],
         ),
+    )
+
+
+def _where(job: Job) -> Where:
+    placement = job.placement or {}
+    where = placement["where"]
+    return Where(
+        backend=job.backend or "",
+        provider=where["provider"],
+        region=where["region"],
+        zone=where["zone"],
+        on_premise=where["on_premise"],
+        remote_id=(job.handle or {}).get("remote_id", ""),
+        calibration=where.get("calibration"),
+        placement={name: placement[name] for name in ("scores", "weights", "dropped") if name in placement},
     )
 
 
