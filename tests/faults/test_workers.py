@@ -178,8 +178,8 @@ GARBAGE: dict[str, Callable[[Outcome], object]] = {
     "shots without a number": _with(shots_executed=None),
     "negative shots": _with(shots_executed=-5),
     "no time": _with(started=None),
-    "a time of no zone": _with(ended=dt.datetime(2030, 1, 1)),  # noqa: DTZ001
-    "an end before the start": _with(ended=dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc)),
+    "a time of no zone": _with(ended=dt.datetime(2030, 1, 1)),
+    "an end before the start": _with(ended=dt.datetime(2001, 1, 1, tzinfo=dt.UTC)),
     "not a number": _with(metadata={"fidelity": math.nan}),
     "a NUL": _with(metadata={"note": "\0"}),
     "an object": _with(metadata={"note": object()}),

@@ -12,11 +12,13 @@ from qcos.base.errors import Conflict, Denied, NotFound
 
 from .house import House
 
-LONG = """OPENQASM 3.0;
-include "stdgates.inc";
-qubit[24] q;
-bit[24] c;
-""" + "".join(f"h q[{i % 24}];\ncx q[{i % 24}], q[{(i + 7) % 24}];\nrz(0.{i + 1}) q[{(i + 3) % 24}];\n" for i in range(6000)) + "c = measure q;\n"  # fmt: skip
+GATES = (
+    f"h q[{i % 24}];\ncx q[{i % 24}], q[{(i + 7) % 24}];\nrz(0.{i + 1}) q[{(i + 3) % 24}];\n"
+    for i in range(6000)
+)
+LONG = (
+    'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[24] q;\nbit[24] c;\n' + "".join(GATES) + "c = measure q;\n"
+)
 
 
 def given_back(house: House, job: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ def test_without_a_server_the_reason_is_told(clean_environment: dict[str, str]) 
             text=True,
             timeout=60,
         )
-        assert done.returncode not in (0, 2) or name == "nothing" and done.returncode != 0
+        assert done.returncode not in (0, 2) or (name == "nothing" and done.returncode != 0)
         told[name] = json.loads(done.stderr or done.stdout)["code"]
     assert told == {"nothing": "client.not_configured", "nobody": "client.unreachable"}
     assert "QCOS_TOKEN" not in os.environ

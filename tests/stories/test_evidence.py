@@ -111,7 +111,7 @@ def _put(folder: Path, bundle: bytes, trust: bytes) -> None:
 
 def test_anybody_verifies_offline(sealed: Any, tmp_path: Path, clean_environment: dict[str, str]) -> None:
     """R4.2: bundle and trust root suffice: no server, no database, no network."""
-    house, job, bundle = sealed
+    house, _, bundle = sealed
     _put(tmp_path, json.dumps(bundle).encode(), house.qcos.trust_file.read_bytes())
     done = _offline(tmp_path, clean_environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -188,7 +188,7 @@ def test_another_installations_trust_root_trusts_nothing_here(
     sealed: Any, tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
     """R4.2: keys that are not pinned verify nothing."""
-    house, _, bundle = sealed
+    _, _, bundle = sealed
     script = (
         "import json, sys; from pathlib import Path; from qcos.app import open_keyring; from qcos.settings import Settings;"
         "from qcos.keys.trust import trust_document; from qcos.ledger.sign import LedgerSigners;"

@@ -103,8 +103,12 @@ def test_a_bundle_without_tests_or_with_faults_is_refused(house: House) -> None:
 
 def test_nobody_locks_himself_out(house: House) -> None:
     """R3.1: a bundle under which its activator could not activate another one is not activated."""
-    acts = 'package qcos.acts.nothing\n\ndeny contains {"code": "nothing.goes", "message": "no", "hint": ""} if input.act == "policy.activate"\n'
-    test = 'package qcos.acts.nothing_test\n\nimport data.qcos.acts.nothing\n\ntest_no if count(nothing.deny) == 1 with input as {"act": "policy.activate"}\n'
+    no = '{"code": "nothing.goes", "message": "no", "hint": ""}'
+    acts = f'package qcos.acts.nothing\n\ndeny contains {no} if input.act == "policy.activate"\n'
+    test = (
+        "package qcos.acts.nothing_test\n\nimport data.qcos.acts.nothing\n\n"
+        'test_no if count(nothing.deny) == 1 with input as {"act": "policy.activate"}\n'
+    )
     files = bundle_with(house) | {"acts/nothing.rego": acts, "acts/nothing_test.rego": test}
     version = house.admin.client.policies.upload(files)["version"]
     active = house.admin.client.policies.list()["active"]

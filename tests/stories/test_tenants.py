@@ -64,9 +64,17 @@ def test_no_route_shows_another_tenants_things(others: Any) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["/jobs?project={project}", "/jobs?actor={principal}", "/charges?job={job_id}", "/charges?project={project}",
-     "/ledger/records?object={job_id}", "/ledger/records?actor={principal}", "/tokens?principal={principal}", "/ledger/records?after={record_id}"],
-)  # fmt: skip
+    [
+        "/jobs?project={project}",
+        "/jobs?actor={principal}",
+        "/charges?job={job_id}",
+        "/charges?project={project}",
+        "/ledger/records?object={job_id}",
+        "/ledger/records?actor={principal}",
+        "/ledger/records?after={record_id}",
+        "/tokens?principal={principal}",
+    ],
+)
 def test_no_filter_reaches_into_another_tenant(others: Any, query: str) -> None:
     """Law 7: filters and cursors with ids of another tenant find nothing."""
     mine, job, theirs, _ = others

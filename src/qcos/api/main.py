@@ -79,6 +79,7 @@ class Bounded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; its body is counted as it is read."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -84,7 +84,7 @@ BACKEND_SILENCE_S: Final = 30.0  # a backend whose worker was not seen for so lo
 BACKEND_HISTORY_DAYS: Final = (
     30  # days of outcomes that count in a backend's history; one calibration cycle and more
 )
-DRIVER_CALL_S: Final = 300.0  # one call of a driver; every one returns at once, or waits for its vendor's network only
+DRIVER_CALL_S: Final = 300.0  # one call of a driver; each returns at once, or waits for its vendor's network
 LOCAL_RUN_SECONDS: Final = 900  # one circuit list on a local simulator; heavier work belongs to a scheduler
 LOCAL_RUN_BYTES: Final = (
     12 * 1024**3

@@ -251,7 +251,8 @@ class Execution:
     ) -> Value:
         """Call a driver in a thread; what it raises that is no error of ours becomes one, and so does a call that does not return."""
         try:
-            async with asyncio.timeout(self.call_s):  # not wait_for: until Python 3.12 it may swallow that the task is cancelled
+            # Not wait_for: until Python 3.12 it may swallow that the task is cancelled.
+            async with asyncio.timeout(self.call_s):
                 return await self._in_thread(function, *args, **named)
         except QcosError:
             raise

@@ -62,7 +62,9 @@ def fetch(driver: Driver, handle: Handle, wait_s: float) -> Outcome:
     """
     given: object = driver.result(handle, wait_s)
     if not isinstance(given, Outcome):
-        raise DriverError("driver.answer", "the driver gave no outcome", subject=driver.name, got=repr(given)[:200])
+        raise DriverError(
+            "driver.answer", "the driver gave no outcome", subject=driver.name, got=repr(given)[:200]
+        )
     return given
 
 

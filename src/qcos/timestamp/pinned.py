@@ -31,10 +31,8 @@ def read_pins(trusted: Sequence[str | bytes]) -> Pins:
     try:
         for given in trusted:
             data = given.encode() if isinstance(given, str) else given
-            if b"-----BEGIN" in data:
-                found = x509.load_pem_x509_certificates(data)
-            else:
-                found = [x509.load_der_x509_certificate(data)]
+            pem = b"-----BEGIN" in data
+            found = x509.load_pem_x509_certificates(data) if pem else [x509.load_der_x509_certificate(data)]
             pins |= {c.public_bytes(serialization.Encoding.DER): c for c in found}
     except ValueError as error:
         raise Invalid(
