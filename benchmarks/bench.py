@@ -39,7 +39,12 @@ from cryptography.hazmat.primitives.asymmetric import mldsa
 from rich.console import Console
 from rich.table import Table
 
+import circuits_bench
+from qcos.circuits.reader import CircuitReader
 from qcos.client import Client
+from qcos.policy.bundle import shipped
+from qcos.policy.evaluate import PolicyEngine
+from qcos.policy.samples import sample
 
 CIRCUITS = {
     "bell": (
@@ -174,7 +179,8 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
     aer_ms = aer_alone_ms()
     api = next(p for p in psutil.Process(ready["pid"]).children(recursive=True) if "qcos.api" in p.cmdline())
     console.print(
-        f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, {sign_ms:.3f} ms an ML-DSA-65 signature; CPU a job: {cpu}[/]"
+        f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, "
+        f"{sign_ms:.3f} ms an ML-DSA-65 signature; CPU a job: {cpu}[/]"
     )
     return [
         Row("submit_to_decision_p50_ms", percentile(decisions, 50), "ms", commit_ms),
@@ -198,7 +204,31 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
         Row("governed_jobs_per_s", per_second, "1/s", 1000 / job_ms, "Aer alone", 1000 / aer_ms),
         Row("api_rss_mb", api.memory_info().rss / 1e6, "MB"),
         Row("commits_per_job", per_job, "1"),
+        *pieces(),
     ]
+
+
+def pieces() -> list[Row]:
+    """Return what the two killable processes cost a submission: reading a circuit, asking the policies."""
+    reader = CircuitReader(1)
+    rows = []
+    for name, sources in (
+        ("circuit_bell_ms", [circuits_bench.BELL + f"// {n}\n" for n in range(200)]),
+        ("circuit_10000_gates_ms", [circuits_bench.random_program(100, 10_000, n) for n in range(6)]),
+    ):
+        ours = circuits_bench.measure(lambda source: reader.read(source.encode(), "QASM3"), sources)[0]
+        peer = circuits_bench.measure(circuits_bench.native, sources[:3])[0]
+        rows.append(Row(name, ours, "ms", peer="Qiskit's native importer", peer_value=peer))
+    reader.close()
+    with PolicyEngine() as engine:
+        bundle, document = shipped(), sample("jobs")
+        engine.warm(bundle)
+        times = []
+        for _ in range(300):
+            began = time.perf_counter()
+            engine.evaluate(bundle, "jobs", document)
+            times.append((time.perf_counter() - began) * 1000)
+    return [*rows, Row("policy_evaluation_p50_ms", percentile(times, 50), "ms")]
 
 
 def sequential(
