@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from qcos.backends import store as backends
 from qcos.db import queue
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -31,8 +32,8 @@ class Mended:
 def recover(engine: sa.Engine) -> Mended:
     """Enqueue unfinished jobs that have no live task, for all tenants."""
     with scope(engine, None) as connection:
-        live = queue.live_keys(connection)
-        depths = queue.depths(connection)
+        served = {f"run:{status.backend.driver}": 0 for status in backends.load(connection)}
+        depths = served | queue.depths(connection)  # an empty queue is told as empty
         queue.forget_log(connection, _KEEP_LOG)
         tenants = [tenant for tenant, _ in identity.tenants(connection)]
     enqueued = 0
@@ -40,8 +41,7 @@ def recover(engine: sa.Engine) -> Mended:
         with scope(engine, tenant) as connection:
             lost = [
                 (driver, queue.Task(tenant, job))
-                for job, driver in store.unfinished(connection, tenant, _QUIET_S)
-                if f"{tenant}/{job}" not in live
+                for job, driver in store.without_task(connection, tenant, _QUIET_S)
             ]
             for driver in sorted({driver for driver, _ in lost}):
                 queue.enqueue(connection, f"run:{driver}", [task for name, task in lost if name == driver])
