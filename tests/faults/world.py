@@ -72,12 +72,15 @@ class World:
     engine: sa.Engine
     tenant: UUID
     token_hash: bytes
+    admin_hash: bytes
     keys: Path
     admission: Admission
 
     @classmethod
     def make(cls, engine: sa.Engine, keys: Path, offered: Sequence[Backend]) -> World:
-        tenant = installation.create_tenant(engine, "test").tenant
+        first = installation.create_tenant(engine, "test")
+        tenant, admin_hash = tokens.read(first.token)
+        assert tenant == first.tenant
         minted = tokens.mint(tenant)
         with scope(engine, tenant) as connection:
             identity.create_project(connection, tenant, PROJECT, team="t1", cost_center="CC-1")
@@ -97,7 +100,7 @@ class World:
             Catalogue(engine),
             shipped_book(),
         )
-        return cls(engine, tenant, minted.hash, keys, admission)
+        return cls(engine, tenant, minted.hash, admin_hash, keys, admission)
 
     def close(self) -> None:
         self.admission.policy.close()

@@ -83,12 +83,13 @@ def enqueue(connection: sa.Connection, entrypoint: str, tasks: Sequence[Task]) -
     )
 
 
-def live_keys(connection: sa.Connection) -> set[str]:
-    """Return the keys of all tasks that wait or run."""
-    rows = connection.exec_driver_sql(
-        "select dedupe_key from queue.pgqueuer where status in ('queued', 'picked') and dedupe_key is not null"
+def has_live_task(key: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a task with this key waits or runs, for the caller's own statement."""
+    task = sa.table("pgqueuer", sa.column("dedupe_key"), sa.column("status"), schema=SETTINGS.db_schema)
+    live: sa.ColumnElement[list[str]] = sa.literal_column(
+        "array['queued', 'picked']::queue.pgqueuer_status[]"
     )
-    return {row[0] for row in rows}
+    return sa.exists().where(task.c.dedupe_key == key, task.c.status == sa.func.any(live))
 
 
 def depths(connection: sa.Connection) -> dict[str, int]:

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from qcos.base.clock import now
 from qcos.base.errors import NotFound
 from qcos.base.limits import CROWD_ATTEMPTS
+from qcos.db import queue
 from qcos.db.engine import metadata
 from qcos.jobs.lifecycle import UNFINISHED
 from qcos.jobs.model import Job, Step
@@ -265,13 +266,13 @@ def get_results(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str])
     return {row.job: row.payload for row in rows}
 
 
-def unfinished(connection: sa.Connection, tenant: UUID, older_than_s: float) -> list[tuple[str, str]]:
-    """Return (id, driver) of jobs that have not ended and have not changed for a while."""
+def without_task(connection: sa.Connection, tenant: UUID, older_than_s: float) -> list[tuple[str, str]]:
+    """Return (id, driver) of jobs that have not ended, have not changed for a while, and have no task in the queue."""
     quiet = job.c.updated < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, older_than_s)
-    statement = sa.select(job.c.id, job.c.driver).where(
-        job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet
-    )
-    return [(row.id, row.driver) for row in connection.execute(statement.limit(10_000))]
+    key = sa.cast(job.c.tenant, sa.Text) + "/" + job.c.id  # `qcos.db.queue.Task.key`
+    lost = sa.not_(queue.has_live_task(key))
+    statement = sa.select(job.c.id, job.c.driver).where(job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet, lost)
+    return [(row.id, row.driver) for row in connection.execute(statement.order_by(job.c.updated).limit(10_000))]
 
 
 def counts_by_state(connection: sa.Connection, tenant: UUID) -> dict[str, int]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 
 from qcos.base.clock import now
+from qcos.base.errors import Unavailable
 from qcos.ledger import store
 from qcos.ledger.record import Appended, Record, prepare
 
@@ -29,6 +31,7 @@ def append(
 
     Raises:
         Limit: ``ledger.record_size``.
+        Unavailable: ``ledger.unavailable``; end the scope: an act without its record does not happen.
     """
     instant = at or now()
     items = [prepare(tenant, record, instant) for record in records]
@@ -37,5 +40,20 @@ def append(
 
 
 def write(connection: sa.Connection, tenant: UUID, items: Sequence[Appended]) -> None:
-    """Keep records that were prepared before (`qcos.ledger.record.prepare`), in one statement."""
-    store.insert(connection, tenant, items)
+    """Keep records that were prepared before (`qcos.ledger.record.prepare`), in one statement.
+
+    Raises:
+        Unavailable: ``ledger.unavailable``; end the scope.
+    """
+    try:
+        store.insert(connection, tenant, items)
+    except (OperationalError, InterfaceError, DataError):  # the database is away; the record is wrong
+        raise
+    except DBAPIError as error:
+        raise Unavailable(
+            "ledger.unavailable",
+            "the ledger does not take the entry, so nothing was done",
+            got=str(error.orig).splitlines()[0][:200],
+            hint="an administrator has to look: every act waits for the ledger",
+            retry_after_s=5.0,
+        ) from error
