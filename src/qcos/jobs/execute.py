@@ -43,7 +43,7 @@ _FIRST_LOOK_S = 0.001
 _SLOWEST_LOOK_S = 1.0
 _FIRST_RETRY_S = 0.2
 _SLOWEST_RETRY_S = 30.0
-_STRIKES = 10  # times in a row that looking at a paid job may raise what a driver should not; with the pauses about 30 s
+_STRIKES = 10  # times in a row that looking at a paid job may raise what a driver should not; with the pauses about a minute
 _UNCLEAR = frozenset({"driver.raised", "driver.silent"})  # nothing that a vendor said
 _CANCEL_LOOK_S = 0.25  # how often a running job's row is asked whether somebody wants it cancelled
 _SHORT_RUN_S = 0.2
@@ -191,19 +191,17 @@ class Execution:
                 outcome, over = await self._look(driver, handle, cancel)
                 if over:
                     return outcome
-                strikes, slowest = 0, _SLOWEST_LOOK_S
-            except Unavailable as error:
-                self._say_again(driver, job, error)
-                slowest = _SLOWEST_RETRY_S
-            except (
-                DriverError
-            ) as error:  # a bug in the driver may pass; what the vendor was paid for would not come back
-                strikes, slowest = strikes + 1, _SLOWEST_RETRY_S
-                if driver.local or error.code not in _UNCLEAR or strikes >= _STRIKES:
-                    raise
+                strikes, pause = 0, min(pause * 1.5, _SLOWEST_LOOK_S)
+            except (Unavailable, DriverError) as error:
+                if isinstance(
+                    error, DriverError
+                ):  # a bug of the driver may pass; what was paid for would not come back
+                    strikes += 1
+                    if driver.local or error.code not in _UNCLEAR or strikes >= _STRIKES:
+                        raise
+                pause = min(max(pause * 2, _FIRST_RETRY_S), _SLOWEST_RETRY_S)
                 self._say_again(driver, job, error)
             await asyncio.sleep(pause)
-            pause = min(pause * 1.5, slowest)
             if time.monotonic() - asked >= _CANCEL_LOOK_S:
                 asked, cancel = time.monotonic(), await self._in_thread(self._cancel_wanted, job)
 
