@@ -11,10 +11,21 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 
 from qcos.db import embedded
 from qcos.db.engine import make_engine
 from qcos.db.migrate import migrate
+
+# Properties: no test depends on how fast the machine is. Where CI is set, every run tries the same examples, so that a red one
+# is red again; elsewhere each run tries new ones, and what failed once is tried first (.hypothesis/). A test that asks for more
+# examples says so itself.
+_SLOW = [HealthCheck.too_slow]
+settings.register_profile(
+    "here", deadline=None, max_examples=60, suppress_health_check=_SLOW, print_blob=True
+)
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,8 @@ def test_language(engine: Engine, name: str) -> None:
 def test_cases_pass_our_checks() -> None:
     """What the contract uses, an uploaded bundle may use."""
     for condition, _ in CASES.values():
-        check.validate(policy(f'deny contains "x" if {{ {condition} }}'), complete=False)
+        facts = check.validate(policy(f'deny contains "x" if {{ {condition} }}'), complete=False)
+        assert facts.policies["jobs"] == ("qcos.jobs.x",), condition
 
 
 def test_shipped_tests_pass_in_opa(opa: Opa) -> None:

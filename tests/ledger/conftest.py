@@ -10,15 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
-from hypothesis import settings
 
 from qcos.db.engine import scope
 from qcos.ledger.append import append
 from qcos.ledger.record import Appended, Record
 from qcos.ledger.sign import LedgerSigners
-
-settings.register_profile("no elapsed time", deadline=None)
-settings.load_profile("no elapsed time")
 
 ORIGIN = "qcos.test/ledger"
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors"

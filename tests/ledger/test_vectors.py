@@ -70,14 +70,18 @@ def test_proofs_made_from_tesseras_tiles_hold_against_its_checkpoints() -> None:
         verify_checkpoint((log / f"checkpoint.{n}").read_bytes(), [TESSERA_VKEY])[0].root for n in range(16)
     ]
     entries = folder.entries(0, 15)
+    held = 0
     for size in range(1, 16):
         node = nodes_of(folder, size)
         for index in range(size):
             hashes = [hash_range(*r, node) for r in inclusion_ranges(index, size)]
             verify_inclusion(leaf_hash(entries[index]), index, size, hashes, roots[size])
+            held += 1
         for old in range(size + 1):
             hashes = [hash_range(*r, node) for r in consistency_ranges(old, size)]
             verify_consistency(old, size, hashes, roots[old], roots[size])
+            held += 1
+    assert held == 15 * 16 // 2 + 15 * 18 // 2, "every leaf of every size, and every older size"
 
 
 def test_a_full_tile_stands_in_for_its_partial_ones(tmp_path) -> None:
