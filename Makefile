@@ -1,5 +1,6 @@
 # One file of entry points; `make help` lists them.
-PYTHON ?= python3.11
+# 3.11 is what the locks are compiled for; a later one is used where it is missing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -10,9 +11,10 @@ help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(VENV)/installed: requirements/dev.txt requirements/oracle.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed (PYTHON=...)"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@echo "Installing hash-locked dependencies into $(VENV) (once, a minute or two) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --require-hashes -r requirements/oracle.txt \
 		|| echo "note: the policy oracle cannot be installed here; its tests will say that they are skipped"
@@ -44,7 +46,7 @@ docs: install ## Check that the docs' links and examples hold
 
 locks: ## Compile the lock files anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/dev.in -o requirements/dev.txt
-	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/server.in -o requirements/server.txt
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/server.in -c requirements/dev.txt -o requirements/server.txt
 
 clean: ## Remove what was made here (not data)
 	rm -rf $(VENV) build .mypy_cache .ruff_cache
