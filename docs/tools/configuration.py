@@ -20,7 +20,7 @@ go before them. There is no configuration file for the server. This page is writ
 |---|---|---|
 """
 TAIL = """
-A value that is not allowed keeps the process from starting. Secrets never appear in logs.
+A value that is not allowed keeps the process from starting. Tokens and passwords are blanked in logs.
 
 ## The data folder
 
