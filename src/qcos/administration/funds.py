@@ -22,8 +22,8 @@ def micros(text: str) -> int:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
-    scaled = value * 1_000_000 if value.is_finite() else value
-    if not scaled.is_finite() or scaled != scaled.to_integral_value() or not 0 <= value <= _MOST:
+    scaled = value * 1_000_000 if value.is_finite() and 0 <= value <= _MOST else Decimal("NaN")
+    if not scaled.is_finite() or scaled != scaled.to_integral_value():
         raise Invalid(
             "money.amount",
             "not an amount of money",

@@ -80,6 +80,8 @@ def install(app: FastAPI) -> None:
 
     def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+        if isinstance(error.__cause__, QcosError):  # raised while the framework read the body
+            return problem(error.__cause__)
         if error.status_code == 404:
             return problem(
                 NotFound(
