@@ -1,0 +1,127 @@
+"""From the queue to settlement, failure or cancellation, with a vendor that costs money (R8.5, R8.6, R12.2, laws 3 and 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from faults.vendor import PaidDriver
+from faults.world import World, until
+from qcos.base.errors import Conflict, Integrity
+from qcos.db.engine import scope
+from qcos.jobs import store
+from qcos.jobs.observe import Collected, load
+from qcos.jobs.settle import bill_of
+from qcos.jobs.submit import submission_key, work_of
+from qcos.metering.price import shipped_book
+
+Work = Callable[..., None]
+
+
+def test_a_job_is_executed_sealed_and_settled_once(world: World, driver: PaidDriver, work: Work) -> None:
+    """R8.5 to R8.9: one execution at the vendor, one bundle, one charge, whatever number of tasks there is."""
+    task = world.submit()
+    work(task)
+    work(task)
+    work(task)
+    world.assert_completed_once(task)
+    assert driver.vendor.executions() == {submission_key(world.job(task)): 1}
+    assert world.nothing_reserved()
+
+
+def test_many_jobs_at_once(world: World, driver: PaidDriver, work: Work) -> None:
+    """R12.2: batches of stages do not mix jobs up: each has its own result, bundle and charge."""
+    tasks = [world.submit(shots=n + 1) for n in range(12)]
+    work(*tasks)
+    for n, task in enumerate(tasks):
+        world.assert_completed_once(task)
+        assert world.job(task).outcome["shots_executed"] == n + 1  # type: ignore[index]
+        assert world.job(task).charge == 300_000 + (n + 1) * 1_450
+    assert set(driver.vendor.executions().values()) == {1}
+    assert world.nothing_reserved()
+
+
+def test_a_failed_job_costs_nothing(world: World, driver: PaidDriver, work: Work) -> None:
+    """Law 3: what the vendor failed is released; the reason is the job's error and is recorded."""
+    driver.vendor.mood = "failed"
+    task = world.submit()
+    work(task)
+    world.assert_ended_once(task, "failed")
+    error = world.job(task).error
+    assert error is not None and "family" in error and "code" in error
+    (record,) = world.rows(
+        "select convert_from(record, 'utf8')::json->'details'->>'code' from qcos.ledger_record where act = 'job.failed'"
+    )
+    assert record[0] == error["code"]
+
+
+def test_a_queued_job_is_cancelled_at_once(world: World, driver: PaidDriver, work: Work) -> None:
+    """R8.5: nothing reaches the vendor; cancelling again changes nothing."""
+    task = world.submit()
+    assert world.cancel(task).state == "cancelled"
+    assert world.cancel(task).state == "cancelled"
+    work(task)
+    world.assert_ended_once(task, "cancelled")
+    assert driver.vendor.executions() == {}
+
+
+def test_a_running_job_is_cancelled_at_the_vendor(world: World, driver: PaidDriver, work: Work) -> None:
+    """R8.5: the wish is noted, the worker carries it out through the driver."""
+    driver.vendor.mood = "running"
+    task = world.submit()
+    worker = threading.Thread(target=work, args=(task,))
+    worker.start()
+    until(lambda: world.job(task).state == "running", "the job runs")
+    asked = world.cancel(task)
+    assert (asked.state, asked.cancel_requested) == ("running", True)
+    worker.join(60)
+    assert not worker.is_alive()
+    world.assert_ended_once(task, "cancelled")
+
+
+def test_a_job_that_has_ended_is_not_cancelled(world: World, work: Work) -> None:
+    """R8.5: 409, and everything stays."""
+    task = world.submit()
+    work(task)
+    with pytest.raises(Conflict) as caught:
+        world.cancel(task)
+    assert (caught.value.code, caught.value.got) == ("job.too_late", "completed")
+    world.assert_completed_once(task)
+
+
+def test_the_driver_gets_what_was_asked(world: World) -> None:
+    """R1.1, R2.2: source, format, parameters, shots and seed, from the recorded spec."""
+    given = work_of(world.admit(seed=5, shots=9).job)
+    assert (given.shots, given.seed) == (9, 5)
+    assert given.circuits[0].source.startswith("OPENQASM 3.0;") and given.circuits[0].format == "QASM3"
+
+
+def test_the_drivers_own_meters_are_billed(world: World, driver: PaidDriver, work: Work) -> None:
+    """R6.1: the names of the driver's contract reach the bill: 1,000 µs of QPU time were reported, less than the wall clock."""
+    task = world.submit()
+    work(task)
+    usage = dict(map(tuple, world.rows("select meter, quantity from qcos.usage")))
+    assert usage["qpu_time_us"] == 1000
+    assert usage["queue_time_us"] == 7000
+    assert usage["shots"] == 100 and usage["circuit_depth"] == 3
+    assert usage["cpu_time_us"] == 0
+    kept = load(world.engine, world.job(task))
+    assert usage["egress_bytes"] == len(kept.payload)
+
+
+def test_a_job_is_billed_by_the_book_it_was_admitted_under(world: World, work: Work) -> None:
+    """Law 8: another price book is refused, not applied."""
+    task = world.submit()
+    work(task)
+    job = world.job(task)
+    with scope(world.engine, world.tenant) as connection:
+        payload = store.get_results(connection, world.tenant, [job.id])[job.id]
+    assert job.outcome is not None
+    assert bill_of(Collected(job, payload, job.outcome), shipped_book()).amount == job.charge
+    other = dataclasses.replace(job, price_book="2020-01 sha256:0")
+    with pytest.raises(Integrity) as caught:
+        bill_of(Collected(other, payload, job.outcome), shipped_book())
+    assert caught.value.code == "pricebook.changed"

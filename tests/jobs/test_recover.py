@@ -1,0 +1,41 @@
+"""Mending: exactly the unfinished jobs without a task get one (law 6)."""
+
+from __future__ import annotations
+
+from faults.world import World
+from qcos.db.engine import scope
+from qcos.jobs.recover import recover
+
+
+def _lose_tasks(world: World) -> None:
+    with scope(world.engine, None) as connection:
+        connection.exec_driver_sql("delete from queue.pgqueuer")
+
+
+def _age(world: World) -> None:
+    """Let all jobs look as if nobody had touched them for a minute."""
+    world.rows("update qcos.job set updated = updated - interval '1 minute'")
+
+
+def test_lost_tasks_are_enqueued_once(world: World) -> None:
+    tasks = [world.submit() for _ in range(3)]
+    world.cancel(tasks[2])
+    _lose_tasks(world)
+    assert recover(world.engine).enqueued == 0, "what changed just now is being worked on"
+    _age(world)
+    assert recover(world.engine).enqueued == 2, "not the cancelled one"
+    _age(world)
+    again = recover(world.engine)
+    assert again.enqueued == 0
+    assert again.depths == {"run:paid": 2}
+
+
+def test_a_job_with_its_task_is_left_alone(world: World) -> None:
+    world.submit()
+    _age(world)
+    assert recover(world.engine).enqueued == 0
+
+
+def test_an_empty_queue_is_told_as_empty(world: World) -> None:
+    """R7.2: a depth of zero is a measurement."""
+    assert recover(world.engine).depths == {"run:paid": 0}
