@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+import uvloop
+
 from qcos.app import make_execution
 from qcos.backends import store as backends
 from qcos.base.clock import now
@@ -38,7 +40,8 @@ def work(settings: Settings, drivers: Sequence[str]) -> None:
     )
     presence.start()
     try:
-        asyncio.run(_consume(settings, execution, loaded))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_consume(settings, execution, loaded))
     finally:
         stopped.set()
         execution.close()
@@ -68,11 +71,13 @@ def _announce(execution: Execution, drivers: Sequence[Driver], stopped: threadin
     prepared = registered = False
     while True:
         try:
-            for driver in drivers if not prepared else ():
-                driver.prepare()
-            prepared = True
-            _touch(execution, drivers, register=not registered)
-            registered = True
+            _touch(execution, drivers, register=prepared and not registered)
+            registered = prepared
+            if not prepared:  # after a restart its backends are known already: they take work, which waits meanwhile
+                for driver in drivers:
+                    driver.prepare()
+                prepared = True
+                continue
         except Unavailable as error:  # consume() ends the process if it is the database and stays away
             _log.warning("the backends are not announced: %s", error)
         except Exception:  # a driver's bug makes its backends offline; whether for long, the next round tells

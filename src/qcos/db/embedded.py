@@ -170,6 +170,7 @@ def _launch(directory: Path, cluster: Path, port: int, settings: dict[str, str])
         "shared_buffers": "128MB",
         "max_connections": "80",
         "jit": "off",
+        "update_process_title": "off",
         "max_wal_size": "2GB",
         "autovacuum_naptime": "15s",  # a young installation's tables grow from nothing: let the planner know soon
         "idle_in_transaction_session_timeout": "60s",

@@ -27,7 +27,7 @@ def upgrade() -> None:
             time timestamptz not null,
             duration_us bigint not null,
             primary key (tenant, id)
-        )
+        ) with (toast_tuple_target = 8160)
         """
     )
     op.execute("create index policy_decision_subject on qcos.policy_decision (tenant, subject, time)")
