@@ -96,14 +96,14 @@ def test_500_jobs_are_run_sealed_and_charged_once_whatever_is_killed(tmp_path: P
     started = time.monotonic()
     with House(tmp_path / "data") as house:
         alice, token = settle_in(house)
+        tenant = _tenant(house)
         print(f"ready after {time.monotonic() - started:.1f} s")
         load = Load(house.ready["url"], token)
         began = time.monotonic()
         load.start()
-        killed, met = _kill_at_random(house, load, rng)
+        killed, met = _kill_at_random(house, load, rng, tenant)
         load.join()
         assert load.errors == []
-        tenant = _tenant(house)
         until(lambda: _states(house, tenant) == {"completed": JOBS}, "all jobs completed", 240)
         print(
             f"{JOBS} jobs in {time.monotonic() - began:.1f} s, {load.resent} sent again; killed {dict(killed)}"
@@ -127,13 +127,14 @@ def test_500_jobs_are_run_sealed_and_charged_once_whatever_is_killed(tmp_path: P
     until(lambda: not below & set(processes()), f"processes end: {below}")
 
 
-def _kill_at_random(house: House, load: Load, rng: random.Random) -> tuple[Counter[str], list[int]]:
+def _kill_at_random(
+    house: House, load: Load, rng: random.Random, tenant: UUID
+) -> tuple[Counter[str], list[int]]:
     """Let some jobs in, and kill something while they are on their way; returns how many were at each kill."""
     targets = list(KILLS)
     rng.shuffle(targets)
     killed: Counter[str] = Counter()
     met = []
-    tenant = _tenant(house)
     for n, target in enumerate(targets):
         house.running(target)
         before = len(load.taken)
