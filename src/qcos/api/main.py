@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qcos import __version__
-from qcos.api import backends, errors, evidence, identity, jobs, ledger, metering, policy
+from qcos.api import backends, errors, evidence, identity, jobs, ledger, metering, openapi, policy
 from qcos.api.answers import answer
 from qcos.api.caller import KnownTokens
 from qcos.app import Api, make_api
@@ -40,6 +40,8 @@ def create_app(api: Api) -> FastAPI:
         summary="Governed quantum execution: policy, money and evidence around every job.",
         lifespan=lifespan,
         openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
         telemetry={
             "tracing": bool(exporters("traces")),
             "metrics": bool(exporters("metrics")),
@@ -54,6 +56,7 @@ def create_app(api: Api) -> FastAPI:
     for module in (jobs, evidence, backends, metering, identity, policy, ledger):
         v1.include_router(module.router)
     app.include_router(v1)
+    openapi.install(app)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
