@@ -190,9 +190,8 @@ def test_two_seals_of_the_same_facts_are_two_bundles(instance: Instance) -> None
 
 def test_drift_between_the_clocks_is_measured(instance: Instance) -> None:
     """R1.2: the trusted time minus the system's."""
-    behind = dt.datetime.now(dt.UTC) - dt.timedelta(
-        seconds=90
-    )  # not NOW: minutes may have passed since this file was read
+    # Not NOW: minutes may have passed since this file was read.
+    behind = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=90)
     given = facts()
     given = dataclasses.replace(
         given, when=dataclasses.replace(given.when, started=behind, ended=behind, submitted=behind)
