@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -125,6 +125,17 @@ class House:
             if process.parent == self.up.pid and f"-m {MODULES[name]} " in process.command + " ":
                 return process.pid
         return None
+
+    def children(self) -> set[int]:
+        """Return the processes of this folder's installation, whoever their parent is; PostgreSQL's are not among them."""
+        mark = f"QCOS_DATA={self.data}".encode()
+        found = set()
+        for process in processes().values():
+            with suppress(OSError):
+                environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+                if " -m qcos." in process.command and mark in environment:
+                    found.add(process.pid)
+        return found
 
     def running(self, name: str) -> int:
         """Wait until a process runs and return its id."""

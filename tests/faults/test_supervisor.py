@@ -82,6 +82,7 @@ def test_a_killed_supervisor_takes_its_children_along_and_the_next_one_finishes_
 
 FIRST_START = (  # in the order a first start makes them
     "postgres/cluster.making",
+    "postgres/cluster/qcos.conf",
     "postgres/cluster/postmaster.pid",
     "postgres/port",
     "keys",
@@ -99,12 +100,12 @@ def test_a_first_start_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -
     house = House(tmp_path / "data")
     for made in FIRST_START:
         house.launch()
-        until(lambda name=made: (house.data / name).exists(), f"{made} is made")  # type: ignore[misc]
-        table = processes()
-        children = {pid for pid in descendants(house.up.pid) if " -m qcos." in table[pid].command}
-        house.up.kill()
-        house.up.communicate()
-        until(lambda pids=children: not pids & set(processes()), "its children end")  # type: ignore[misc]
+        try:
+            until(lambda name=made: (house.data / name).exists(), f"{made} is made")  # type: ignore[misc]
+        finally:
+            house.up.kill()
+            house.up.communicate()
+        until(lambda: not house.children(), "its children end")
     with house:
         alice, _ = settle_in(house)
         assert_charged_once(house, alice, [submit(alice, "one")])

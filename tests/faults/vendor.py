@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,10 +40,10 @@ class Vendor:
         directory.mkdir(exist_ok=True)
 
     def run(self, key: str, work: Work) -> str:
-        lines = self._lines("executions")
-        line = {"id": f"acme-{len(lines)}", "key": key, "shots": work.shots, "circuits": len(work.circuits)}
+        remote_id = f"acme-{secrets.token_hex(8)}"
+        line = {"id": remote_id, "key": key, "shots": work.shots, "circuits": len(work.circuits)}
         self._write("executions", line)
-        return f"acme-{len(lines)}"
+        return remote_id
 
     def lines_of(self, key: str) -> list[dict[str, object]]:
         return [line for line in self._lines("executions") if line["key"] == key]

@@ -18,6 +18,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +75,14 @@ def start(
             try:
                 _launch(directory, cluster, chosen, settings or {})
             except Unavailable:
-                if port is not None:
-                    raise
-                chosen = _free_port()  # the port used before is taken by somebody else now
-                _launch(directory, cluster, chosen, settings or {})
-            (directory / "port").write_text(f"{chosen}\n")
+                if running_pid(directory) is None:  # else the start of a killed supervisor was faster
+                    if port is not None:
+                        raise
+                    chosen = _free_port()  # the port used before is taken by somebody else now
+                    _launch(directory, cluster, chosen, settings or {})
             pid = running_pid(directory)
-        actual = int((directory / "port").read_text())
+        actual = _listening_port(directory)  # also of one that a start since killed left behind, still starting
+        (directory / "port").write_text(f"{actual}\n")
     if pid is None:
         raise Unavailable(
             "database.start",
@@ -232,6 +234,21 @@ def _password(path: Path) -> str:
         making.write_text(secrets.token_urlsafe(32))
         making.rename(path)
     return path.read_text().strip()
+
+
+def _listening_port(directory: Path) -> int:
+    """Wait until the server says that it is ready; return its port, both by its own lock file."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            lines = (directory / "cluster" / "postmaster.pid").read_text().splitlines()
+            if len(lines) > 7 and lines[7].strip() == "ready":
+                return int(lines[3])
+        if running_pid(directory) is None:
+            break
+        time.sleep(0.02)
+    message = "the embedded PostgreSQL does not become ready"
+    raise Unavailable("database.start", message, subject=str(directory), got=_log_tail(directory))
 
 
 def _last_port(directory: Path) -> int | None:
