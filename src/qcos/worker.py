@@ -73,7 +73,8 @@ def _announce(execution: Execution, drivers: Sequence[Driver], stopped: threadin
         try:
             _touch(execution, drivers, register=prepared and not registered)
             registered = prepared
-            if not prepared:  # after a restart its backends are known already: they take work, which waits meanwhile
+            # After a restart its backends are known already: they take work, which waits meanwhile.
+            if not prepared:
                 for driver in drivers:
                     driver.prepare()
                 prepared = True

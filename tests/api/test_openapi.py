@@ -34,8 +34,12 @@ def test_the_document_describes_what_is_sent_and_answered(door: Door) -> None:
 def test_every_operation_says_how_it_fails_and_who_may_call(door: Door) -> None:
     """R12.9: one form of refusal everywhere; what is open without a token is named."""
     document = door.http.get("/openapi.json").json()
-    operations = {(path, method): o for path, found in document["paths"].items() for method, o in found.items()}
-    assert all("application/problem+json" in o["responses"]["default"]["content"] for o in operations.values())
+    operations = {
+        (path, method): o for path, found in document["paths"].items() for method, o in found.items()
+    }
+    assert all(
+        "application/problem+json" in o["responses"]["default"]["content"] for o in operations.values()
+    )
     assert document["security"] == [{"token": []}]
     free = sorted(path for (path, _), o in operations.items() if o.get("security") == [])
     assert free == [
