@@ -35,6 +35,8 @@ from qcos.timestamp.authority import LocalAuthority
 
 ORIGIN = "qcos.test/ledger"
 TENANT = UUID("11111111-2222-4333-8444-555555555555")
+ACTOR = "user:alice@company.com"
+PROJECT = "material-simulation-q1-2026"
 NOW = dt.datetime.now(dt.UTC)
 JOB_SPEC = canonical({"job_id": "qcos-job-2026-01-09-a7f3", "execution": {"shots": 1000}})
 OUTPUT = canonical({"counts": [{"00": 498, "11": 502}]})
@@ -71,8 +73,8 @@ def facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
         ),
         who=Who(
             tenant=TENANT,
-            actor="user:alice@company.com",
-            project="material-simulation-q1-2026",
+            actor=ACTOR,
+            project=PROJECT,
             team="chemistry",
             roles=("quantum-engineer",),
             delegation=("service:ci",),
@@ -112,7 +114,7 @@ class Instance:
 
     def prove(self, sealed: Sealed, **changes: Any) -> dict[str, Any]:
         """Return the proof of a log of two entries, the second of which records the sealing."""
-        record = {"act": "evidence.sealed", "actor": "service:worker", "object": sealed.bundle_id}
+        record = {"act": "evidence.sealed", "actor": ACTOR, "object": sealed.bundle_id, "project": PROJECT}
         appended = prepare(TENANT, Record(**{**record, "details": sealed.ledger_details, **changes}), NOW)
         first, second = leaf_hash(b"another entry"), leaf_hash(appended.entry_bytes)
         note = self.ledger.sign(Checkpoint(ORIGIN, 2, node_hash(first, second)), int(NOW.timestamp()))

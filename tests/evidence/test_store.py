@@ -19,7 +19,7 @@ from qcos.ledger.prove import proof_of
 from qcos.ledger.record import Record
 from qcos.ledger.sequence import Sequencer
 
-from .conftest import ORIGIN, Instance, facts
+from .conftest import ACTOR, ORIGIN, PROJECT, TENANT, Instance, facts
 
 
 def _keep(engine: sa.Engine, tenant: UUID, instance: Instance, jobs: list[str]) -> list[StoredBundle]:
@@ -30,7 +30,7 @@ def _keep(engine: sa.Engine, tenant: UUID, instance: Instance, jobs: list[str]) 
             connection,
             tenant,
             [
-                Record("evidence.sealed", "service:worker", s.bundle_id, details=s.ledger_details)
+                Record("evidence.sealed", ACTOR, s.bundle_id, PROJECT, details=s.ledger_details)
                 for s in sealed
             ],
         )
@@ -99,7 +99,7 @@ def test_with_the_real_ledger_a_bundle_verifies(
     engine: sa.Engine, instance: Instance, tmp_path: Path
 ) -> None:
     """R4.2, R5.3, R8.7, R8.8: sealed, recorded in one scope, covered by a checkpoint, verified offline."""
-    tenant = uuid4()
+    tenant = TENANT
     rows = _keep(engine, tenant, instance, [f"job-{n}" for n in range(5)])
     with scope(engine, tenant) as connection:
         assert proof_of(connection, tenant, rows[0].record_id) is None

@@ -376,6 +376,8 @@ def test_a_token_of_another_bundle_is_refused(
         ({"act": "job.submitted"}, "/act"),
         ({"object": "evidence-another"}, "/object"),
         ({"details": {}}, "/details/job"),
+        ({"actor": "user:mallory@company.com"}, "/actor"),
+        ({"project": "another"}, "/project"),
         ({"details": {"job": "qcos-job-2026-01-09-a7f3", "statement": "sha256:00"}}, "/details/statement"),
     ],
 )

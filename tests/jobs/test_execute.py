@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import datetime as dt
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from faults.vendor import PaidDriver
-from faults.world import World, until
-from qcos.base.errors import Conflict, Integrity
+from faults.world import World, make_execution, until
+from qcos.base.clock import now
+from qcos.base.errors import Conflict, Unavailable
 from qcos.db.engine import scope
+from qcos.drivers.contract import Handle, Outcome
 from qcos.jobs import store
 from qcos.jobs.observe import Collected, load
 from qcos.jobs.settle import bill_of
@@ -105,7 +110,9 @@ def test_the_drivers_own_meters_are_billed(world: World, driver: PaidDriver, wor
     work(task)
     usage = dict(map(tuple, world.rows("select meter, quantity from qcos.usage")))
     assert usage["qpu_time_us"] == 1000
-    assert usage["queue_time_us"] == 7000
+    job = world.job(task)
+    assert job.outcome is not None and job.outcome["provider_queue_ms"] == 7
+    assert usage["queue_time_us"] == job.outcome["queue_ms"] * 1000 >= 7000  # ours and the vendor's
     assert usage["shots"] == 100 and usage["circuit_depth"] == 3
     assert usage["cpu_time_us"] == 0
     kept = load(world.engine, world.job(task))
@@ -113,7 +120,7 @@ def test_the_drivers_own_meters_are_billed(world: World, driver: PaidDriver, wor
 
 
 def test_a_job_is_billed_by_the_book_it_was_admitted_under(world: World, work: Work) -> None:
-    """Law 8: another price book is refused, not applied."""
+    """Law 8: a job whose price book this release does not have waits; another one is never applied."""
     task = world.submit()
     work(task)
     job = world.job(task)
@@ -122,6 +129,26 @@ def test_a_job_is_billed_by_the_book_it_was_admitted_under(world: World, work: W
     assert job.outcome is not None
     assert bill_of(Collected(job, payload, job.outcome), shipped_book()).amount == job.charge
     other = dataclasses.replace(job, price_book="2020-01 sha256:0")
-    with pytest.raises(Integrity) as caught:
+    with pytest.raises(Unavailable) as caught:
         bill_of(Collected(other, payload, job.outcome), shipped_book())
-    assert caught.value.code == "pricebook.changed"
+    assert caught.value.code == "pricebook.missing"
+
+
+class FastClock(PaidDriver):
+    """Its clock is an hour ahead: no true evidence can be made of what it says."""
+
+    def result(self, handle: Handle, wait_s: float | None = None) -> Outcome:
+        return dataclasses.replace(super().result(handle, wait_s), ended=now() + dt.timedelta(hours=1))
+
+
+def test_a_result_that_cannot_be_sealed_ends_its_job(world: World, tmp_path: Path) -> None:
+    """Law 3: the job fails with the reason, its reservation is released, and it is not taken up again for ever."""
+    execution = make_execution(world.engine, [FastClock(tmp_path / "vendor")], world.keys)
+    task = world.submit()
+    asyncio.run(execution.handle(task))
+    asyncio.run(execution.handle(task))
+    execution.close()
+    world.assert_ended_once(task, "failed")
+    error = world.job(task).error
+    assert error is not None and error["code"] == "evidence.time"
+    assert world.nothing_reserved()

@@ -150,3 +150,12 @@ def test_every_object_of_the_schema_is_closed_and_described() -> None:
     walk(SCHEMA, "")
     for name, definition in SCHEMA["$defs"].items():
         walk(definition, name)
+
+
+def test_parameters_are_bounded_over_all_circuits() -> None:
+    """R1.1: evidence names each value, so there must not be more than it can carry."""
+    circuit = {**GOOD["circuit"], "parameters": {f"p{n}": 1 for n in range(5_000)}}
+    spec = {**GOOD, "circuits": [circuit] * 4}
+    del spec["circuit"]
+    assert len(read_spec(json.dumps(spec).encode()).circuits) == 4
+    assert problems({**spec, "circuits": [circuit] * 5}) == {"/circuits": "spec.parameters"}

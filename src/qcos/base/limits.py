@@ -9,16 +9,26 @@ MAX_REQUEST_BYTES: Final = (
 MAX_JSON_DEPTH: Final = 64  # deeper JSON serves no purpose here and costs recursion
 PAGE_DEFAULT: Final = 50  # rows of a listing
 PAGE_MAX: Final = 500  # rows of a listing; keeps one answer under about 1 MB
+STREAMS_PER_PRINCIPAL: Final = (
+    50  # jobs one principal may follow at once in one process; each looks ten times a second
+)
 
 # Circuits
 MAX_SOURCE_BYTES: Final = 1024 * 1024  # 100,000 gates are 0.8 MB; the native importer takes 1 s for them
 MAX_CIRCUITS: Final = 100  # circuits in one job; vendors batch 20 to 300
+MAX_PARAMETERS: Final = 20_000  # values of parameters in one job; each is named in its evidence, 40 bytes
 MAX_QUBITS: Final = 10_000  # declared qubits; above it the importers run out of memory
 MAX_NESTING: Final = 64  # brackets and blocks; 10,000 crash every parser (SIGSEGV)
 MAX_UNARY_RUN: Final = 16  # consecutive unary operators; 100,000 crash or hang every parser
 MAX_GATES: Final = 2_000_000  # operations counted after loops; a bound on what a job may ask for
 CIRCUIT_DEADLINE_S: Final = 5.0  # seconds one circuit may take to be read
 CIRCUIT_MEMORY_BYTES: Final = 2 * 1024**3  # address space of the reading process
+READ_JOB_S: Final = (
+    10.0  # seconds all circuits of one job may take to be read; MAX_REQUEST_BYTES of gates take 8
+)
+READ_JOBS_PER_TENANT: Final = 2  # jobs of one tenant whose circuits are read at once
+READ_JOBS_WAITING: Final = 20  # more of a tenant's jobs wait; half of the API's threads stay free for others
+READ_WAIT_S: Final = 5.0  # seconds such a job waits before its sender is told to come again
 
 # Jobs
 MAX_SHOTS: Final = 10_000_000  # per circuit; largest vendor limit is 1,000,000

@@ -285,6 +285,7 @@ class _Run:
 
     def _record(self) -> str:
         record = self.facts["ledgerRecord"]
+        who = self.facts["predicate"]["who"]
         expected = {
             "act": "evidence.sealed",
             "object": self.bundle["bundle_id"],
@@ -293,6 +294,7 @@ class _Run:
                 "statement": digest(self.payload),
                 "document": detached_digest(self.bundle),
             },
+            **{name: who[name] for name in ("actor", "project", "tenant")},
         }
         check_members(record, expected)
         return f"record {record.get('id')} commits to this very bundle"

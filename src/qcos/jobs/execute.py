@@ -128,7 +128,15 @@ class Execution:
                 return
             instruments.stage("run", time.monotonic() - began)
             began = time.monotonic()
-            if await asyncio.wrap_future(self._finished.submit(result)):
+            try:
+                finished = await asyncio.wrap_future(self._finished.submit(result))
+            except Unavailable:
+                raise
+            except QcosError as error:  # this result can never be sealed: say so, and let its reservation go
+                _log.exception("a result cannot be sealed", extra={"job": job.id, "code": error.code})
+                await self._end(Ended(job, FAILED, error.as_dict()))
+                return
+            if finished:
                 instruments.stage("seal_and_settle", time.monotonic() - began)
                 instruments.outcome("completed", job.provider or "")
                 _log.info("job completed", extra={"job": job.id, "backend": job.backend})
@@ -153,7 +161,7 @@ class Execution:
         if outcome is None:
             await self._end(Ended(job, CANCELLED, {}))
             return None
-        result = collected(job, outcome)
+        result = collected(job, outcome, handle.remote_id)
         return result if await asyncio.wrap_future(self._results.submit(result)) else None
 
     async def _submit(self, driver: Driver, claimed: Claimed) -> Handle | None:

@@ -68,8 +68,10 @@ def fetch(driver: Driver, handle: Handle, wait_s: float) -> Outcome:
     return given
 
 
-def collected(job: Job, outcome: Outcome) -> Collected:
+def collected(job: Job, outcome: Outcome, remote_id: str) -> Collected:
     """Turn a driver's outcome into the result that is kept.
+
+    ``queue_ms`` is all the waiting from admission to the start, ours and the provider's; the provider's own figure stands beside it.
 
     Raises:
         DriverError: ``driver.answer`` when the outcome is not what the contract promises; nothing could be proved with it.
@@ -93,7 +95,9 @@ def collected(job: Job, outcome: Outcome) -> Collected:
         "started": rfc3339(outcome.started),
         "ended": rfc3339(outcome.ended),
         "shots_executed": outcome.shots_executed,
-        "queue_ms": outcome.queue_ms,
+        "remote_id": remote_id,
+        "queue_ms": max(outcome.queue_ms, (outcome.started - job.created) // dt.timedelta(milliseconds=1)),
+        "provider_queue_ms": outcome.queue_ms,
         "seed": outcome.seed,
         "compiler": outcome.compiler,
         "compiled_depth": outcome.compiled_depth,

@@ -37,7 +37,9 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             circuits=_circuits(job.facts, spec, ran),
             shots=spec["execution"]["shots"],
             compiler=ran["compiler"],
-            compiler_requested=_first_circuit(spec).get("compiler_version", ""),
+            compiler_requested=", ".join(
+                dict.fromkeys(c.get("compiler_version", "") for c in _asked(spec))
+            ).strip(", "),
             seed=ran["seed"],
         ),
         when=When(
@@ -46,7 +48,7 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             ended=collected.ended,
             queue_time_ms=ran["queue_ms"],
         ),
-        where=_where(job),
+        where=_where(job, ran.get("remote_id", "")),
         who=Who(
             tenant=job.tenant,
             actor=job.actor,
@@ -88,7 +90,7 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
     )
 
 
-def _where(job: Job) -> Where:
+def _where(job: Job, remote_id: str) -> Where:
     placement = job.placement or {}
     where = placement["where"]
     return Where(
@@ -97,7 +99,7 @@ def _where(job: Job) -> Where:
         region=where["region"],
         zone=where["zone"],
         on_premise=where["on_premise"],
-        remote_id=(job.handle or {}).get("remote_id", ""),
+        remote_id=remote_id,
         calibration=where.get("calibration"),
         placement={name: placement[name] for name in ("scores", "weights", "dropped") if name in placement},
     )
@@ -106,7 +108,6 @@ def _where(job: Job) -> Where:
 def _circuits(
     facts: list[dict[str, Any]], spec: dict[str, Any], ran: dict[str, Any]
 ) -> tuple[CircuitRun, ...]:
-    asked = spec["circuits"] if "circuits" in spec else [spec["circuit"]]
     return tuple(
         CircuitRun(
             digest=fact["digest"],
@@ -114,12 +115,11 @@ def _circuits(
             qubits=fact["qubits"],
             depth=fact["depth"],
             parameters=circuit.get("parameters", {}),
-            compiled_depth=ran["compiled_depth"],
+            compiled_depth=ran["compiled_depth"] if len(facts) == 1 else None,  # known of the deepest only
         )
-        for fact, circuit in zip(facts, asked, strict=True)
+        for fact, circuit in zip(facts, _asked(spec), strict=True)
     )
 
 
-def _first_circuit(spec: dict[str, Any]) -> dict[str, Any]:
-    first: dict[str, Any] = spec["circuits"][0] if "circuits" in spec else spec["circuit"]
-    return first
+def _asked(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return spec["circuits"] if "circuits" in spec else [spec["circuit"]]

@@ -32,7 +32,7 @@ from qcos.metering import reserve
 from qcos.metering import store as metering
 from qcos.metering.measure import measure
 from qcos.metering.model import Bill, Settlement
-from qcos.metering.price import PriceBook, charges
+from qcos.metering.price import PriceBook, charges, find_book
 from qcos.telemetry.variables import exporters
 
 _REPORTED = {
@@ -112,18 +112,16 @@ class Settler:
 def bill_of(collected: Collected, book: PriceBook) -> Bill:
     """Meter and price a job, with the price book it was admitted under.
 
+    Args:
+        collected: The job's result.
+        book: The newest book; an older one is looked up when the job was admitted under it.
+
     Raises:
-        Integrity: ``pricebook.changed`` when this worker has another one.
+        Unavailable: ``pricebook.missing``: the job waits until the book is there.
     """
     job, ran = collected.job, collected.facts
     if job.price_book != book.id:
-        raise Integrity(
-            "pricebook.changed",
-            "the job was admitted under another price book",
-            subject=job.id,
-            expected=job.price_book or "",
-            got=book.id,
-        )
+        book = find_book(job.price_book or "")
     where = (job.placement or {})["where"]
     meters = ran["meters"]
     usages = measure(

@@ -16,7 +16,7 @@ import jsonschema_rs
 
 from qcos.base.canonical import canonical, digest, loads_strict
 from qcos.base.errors import Invalid, Problem
-from qcos.base.limits import MAX_REQUEST_BYTES, MAX_SOURCE_BYTES
+from qcos.base.limits import MAX_PARAMETERS, MAX_REQUEST_BYTES, MAX_SOURCE_BYTES
 
 SCHEMA: dict[str, Any] = json.loads(
     resources.files("qcos.jobs").joinpath("job-spec.schema.json").read_text()
@@ -89,6 +89,17 @@ def read_spec(body: bytes) -> JobSpec:
     problems = list(_unkept_texts(document, "")) if b"\\u" in body else []
     problems = problems or list(_schema_problems(document))
     sources = list(_decoded_sources(document, problems)) if isinstance(document, dict) else []
+    if not problems and (many := _parameters(document)) > MAX_PARAMETERS:
+        problems.append(
+            Problem(
+                "/circuits",
+                "too many parameters",
+                expected=f"at most {MAX_PARAMETERS} over all circuits",
+                got=str(many),
+                hint="the evidence names each value: split the job",
+                code="spec.parameters",
+            )
+        )
     if problems:
         raise Invalid(
             "spec.invalid",
@@ -98,6 +109,11 @@ def read_spec(body: bytes) -> JobSpec:
             hint="the schema is published at /v1/schemas/job-spec.json",
         )
     return _build(document, sources)
+
+
+def _parameters(document: dict[str, Any]) -> int:
+    circuits = document["circuits"] if "circuits" in document else [document["circuit"]]
+    return sum(len(circuit.get("parameters", {})) for circuit in circuits)
 
 
 def _build(document: dict[str, Any], sources: list[bytes]) -> JobSpec:

@@ -14,7 +14,7 @@ METERS: Final[Mapping[str, str]] = {  # meter -> unit
     "tasks": "task",  # circuits executed; what vendors bill "per task"
     "shots": "shot",  # over all circuits
     "qpu_time_us": "us",  # on the quantum processor
-    "queue_time_us": "us",  # waiting at the provider
+    "queue_time_us": "us",  # waiting from admission to the start, with us and at the provider
     "circuit_depth": "layer",  # deepest circuit as compiled
     "egress_bytes": "byte",  # result data that left the backend
     "cpu_time_us": "us",  # of a simulator, over all cores

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Final
 
 from qcos.base.canonical import digest_of, loads_strict
-from qcos.base.errors import Invalid, Limit, Problem
+from qcos.base.errors import Invalid, Limit, Problem, Unavailable
 from qcos.base.limits import MAX_BOOK_BYTES, MAX_MICRO, MAX_NAME
 from qcos.metering.model import ChargeLine, Price, Usage
 
@@ -127,6 +127,25 @@ class PriceBook:
 def shipped_book() -> PriceBook:
     """Return the price book that comes with this release."""
     return PriceBook.load(resources.files("qcos.metering").joinpath("books", _SHIPPED).read_bytes())
+
+
+def find_book(book_id: str) -> PriceBook:
+    """Return the price book of an id (`PriceBook.id`) from those that came with this release or an earlier one.
+
+    Raises:
+        Unavailable: ``pricebook.missing``.
+    """
+    for file in resources.files("qcos.metering").joinpath("books").iterdir():
+        if file.name.endswith(".json"):
+            book = PriceBook.load(file.read_bytes())
+            if book.id == book_id:
+                return book
+    raise Unavailable(
+        "pricebook.missing",
+        "this release does not have the price book",
+        subject=book_id[:MAX_NAME],
+        hint="put the book's file back among qcos/metering/books: books are kept, never changed",
+    )
 
 
 def estimate(book: PriceBook, price_key: str, shots: int, circuits: int, seconds_us: int) -> Price:
