@@ -81,7 +81,8 @@ def start(
                     chosen = _free_port()  # the port used before is taken by somebody else now
                     _launch(directory, cluster, chosen, settings or {})
             pid = running_pid(directory)
-        actual = _listening_port(directory)  # also of one that a start since killed left behind, still starting
+        # Also of one that a start since killed left behind, still starting.
+        actual = _listening_port(directory)
         (directory / "port").write_text(f"{actual}\n")
     if pid is None:
         raise Unavailable(
