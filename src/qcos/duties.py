@@ -20,7 +20,7 @@ from qcos.base.errors import Unavailable
 from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
 from qcos.jobs.recover import recover
-from qcos.settings import Settings
+from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, instruments, shutdown
 
 _log = logging.getLogger("qcos.duties")
@@ -78,4 +78,4 @@ def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    run(Settings())
+    run(read_settings())

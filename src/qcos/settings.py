@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from qcos.base.errors import Invalid, Problem
 from qcos.base.limits import POLICY_DEADLINE_S
 
 
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="Policy evaluation processes of the API."
     )
     circuit_processes: int = Field(
-        default=1, ge=1, le=64, description="Circuit reading processes of the API."
+        default=2, ge=1, le=64, description="Circuit reading processes of the API; 30 MB each."
     )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
     pool_size: int = Field(default=12, ge=2, le=200, description="Database connections of one process.")
@@ -62,3 +63,28 @@ class Settings(BaseSettings):
     def ledger(self) -> Path:
         """Return the folder of tiles and checkpoints."""
         return self.data / "ledger"
+
+
+def read_settings(data: Path | None = None) -> Settings:
+    """Read the settings; ``data`` replaces what the environment says.
+
+    Raises:
+        Invalid: ``settings.invalid`` with each variable that is wrong.
+    """
+    try:
+        return Settings(data=data) if data is not None else Settings()
+    except ValidationError as error:
+        raise Invalid(
+            "settings.invalid",
+            "the environment's settings are not valid",
+            problems=[
+                Problem(
+                    f"QCOS_{str(e['loc'][0]).upper()}",
+                    e["msg"],
+                    got=repr(e.get("input"))[:80],
+                    code="settings.value",
+                )
+                for e in error.errors(include_url=False)
+            ],
+            hint="see docs/reference/configuration.md",
+        ) from None

@@ -37,7 +37,7 @@ from qcos.db.migrate import migrate
 from qcos.drivers.registry import load_installed
 from qcos.keys.trust import trust_document
 from qcos.ledger.sign import LedgerSigners
-from qcos.settings import Settings
+from qcos.settings import Settings, read_settings
 
 _LOOK_S = 0.1
 _READY_S = 120.0
@@ -100,7 +100,7 @@ def main(
         Conflict: ``up.running`` when another supervisor holds the folder, ``up.port`` when the port is taken.
         Unavailable: When something does not come up; its log says why.
     """
-    settings = Settings(data=data.resolve())
+    settings = read_settings(data.resolve())
     settings = settings.model_copy(
         update={k: v for k, v in {"port": port, "host": host}.items() if v is not None}
     )

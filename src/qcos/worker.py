@@ -22,7 +22,7 @@ from qcos.db import queue
 from qcos.db.engine import scope
 from qcos.drivers.contract import Driver
 from qcos.jobs.execute import Execution
-from qcos.settings import Settings
+from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, shutdown
 
 _log = logging.getLogger("qcos.worker")
@@ -102,4 +102,4 @@ def _touch(execution: Execution, drivers: Sequence[Driver], *, register: bool) -
 
 if __name__ == "__main__":
     die_with_parent()
-    work(Settings(), sys.argv[1:])
+    work(read_settings(), sys.argv[1:])

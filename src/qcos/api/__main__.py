@@ -4,7 +4,7 @@ import sys
 
 from qcos.api.main import serve
 from qcos.base.process import die_with_parent
-from qcos.settings import Settings
+from qcos.settings import read_settings
 
 die_with_parent()
-serve(Settings(), fd=int(sys.argv[1]) if len(sys.argv) > 1 else None)
+serve(read_settings(), fd=int(sys.argv[1]) if len(sys.argv) > 1 else None)
