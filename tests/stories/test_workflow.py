@@ -36,7 +36,10 @@ def events(house: House, job_id: str, last_id: str | None = None) -> Iterator[Ev
 
 
 def test_the_ten_steps_in_order(house: House) -> None:
-    """R8.2, R8.3, R8.4, R8.5, R8.6, R8.7, R8.8, R8.9, R8.10: each step of the paper's workflow, numbered, timed and with its particulars, over server-sent events."""
+    """R8.2, R8.3, R8.4, R8.5, R8.6, R8.7, R8.8, R8.9, R8.10: each step of the paper's workflow, over server-sent events.
+
+    Numbered, timed, with its particulars, and the same as the job shows afterwards.
+    """
     job_id = house.engineer.client.jobs.submit(house.spec())["job_id"]
     *told, end = events(house, job_id)
     steps: list[dict[str, Any]] = [json.loads(event.data) for event in told]
