@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qcos.base.errors import Unavailable
-from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess, ProcessPool
+from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess, Line, ProcessPool
 
 CHILDREN = Path(__file__).parent / "children"
 MEMORY = 512 * 1024 * 1024
@@ -154,7 +154,7 @@ def test_a_pool_without_a_free_child_says_busy() -> None:
         pool.call(b"echo", 5)
         with ThreadPoolExecutor(1) as threads:
             running = threads.submit(pool.call, b"loop", 1.0)
-            while not pool._free.empty():
+            while pool._line.free:
                 pass
             with pytest.raises(Unavailable) as caught:
                 pool.call(b"echo", 5)
@@ -163,5 +163,88 @@ def test_a_pool_without_a_free_child_says_busy() -> None:
             with pytest.raises(DeadlineExceeded):
                 running.result()
         assert pool.call(b"echo free", 5) == b"free"
+    finally:
+        pool.close()
+
+
+def test_a_line_serves_in_the_order_of_asking() -> None:
+    """Who gives a thing back and asks again at once comes after those who wait: nobody starves."""
+    line, order = Line(["thing"]), []
+
+    def ask(name: str) -> None:
+        with line.lend(60):
+            order.append(name)
+
+    with ThreadPoolExecutor(3) as threads:
+        with line.lend(60):
+            first = threads.submit(ask, "first")
+            while line.waiting < 1:
+                pass
+            second = threads.submit(ask, "second")
+            while line.waiting < 2:
+                pass
+        ask("greedy")
+        first.result()
+        second.result()
+    assert order == ["first", "second", "greedy"]
+    assert (line.free, line.waiting) == (1, 0)
+
+
+def test_who_gives_up_waiting_takes_nothing_away() -> None:
+    line = Line([1])
+    with line.lend(0) as thing:
+        assert thing == 1
+        with pytest.raises(TimeoutError), line.lend(0):
+            pass
+        assert line.waiting == 0
+    with line.lend(0) as thing:
+        assert thing == 1
+
+
+def test_a_line_loses_nothing_to_those_who_hurry() -> None:
+    """Giving up and being served at the same moment."""
+    line = Line([1, 2])
+
+    def hurry(n: int) -> bool:
+        try:
+            with line.lend(n % 3 * 0.0002):
+                return True
+        except TimeoutError:
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        assert any(threads.map(hurry, range(3_000)))
+    assert (line.free, line.waiting) == (2, 0)
+
+
+def test_an_interrupt_gives_a_place_in_the_line_back() -> None:
+    line = Line([1])
+    with line.lend(0):
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), line.lend(20):
+            pass
+        timer.join()
+    assert (line.free, line.waiting) == (1, 0)
+
+
+def test_a_pool_serves_its_callers_in_turn() -> None:
+    """One caller with many requests does not hold the pool against another with one."""
+    pool = ProcessPool("obedient", size=1, memory_bytes=MEMORY)
+    told: list[bytes] = []
+    try:
+        with ThreadPoolExecutor(2) as threads:
+
+            def other() -> None:
+                told.append(pool.call(b"echo other", 10))
+
+            with pool.child():
+                waiting = threads.submit(other)
+                while not pool._line.waiting:
+                    pass
+            for _ in range(20):
+                told.append(pool.call(b"echo many", 10))
+            waiting.result()
+        assert told.index(b"other") == 0
     finally:
         pool.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qcos.base.errors import Invalid, Limit
+from qcos.base.errors import Invalid, Limit, Unavailable
 from qcos.circuits import reader as module
 from qcos.circuits.reader import CircuitReader
 
@@ -70,7 +71,7 @@ def test_a_killed_process_is_not_the_circuits_fault(own: CircuitReader) -> None:
     os.kill(pid, signal.SIGSTOP)  # alive when asked, dead before it answers
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(own.read, _program(2), "QASM3")
-        while own._pool._free.qsize():
+        while own._pool._line.free:
             pass
         os.kill(pid, signal.SIGKILL)
         assert waiting.result().size == 2
@@ -98,3 +99,67 @@ def test_many_threads_get_their_own_facts() -> None:
         assert sizes == list(range(1, 101))
     finally:
         two.close()
+
+
+def test_all_circuits_of_a_job_share_one_allowance() -> None:
+    """Each is read in time, all together are not: the refusal says so, and what was read stays known."""
+    reader = CircuitReader(1, job_s=0.3)
+    try:
+        reader.read(_program(1), "QASM3")  # the process is ready
+        programs = [(_program(1) + b"h q;\n" * 20_000 + b"x q;\n" * n, "QASM3") for n in range(30)]
+        with pytest.raises(Limit) as caught:
+            reader.read_job(programs, uuid.uuid4())
+        assert (caught.value.code, caught.value.expected) == ("circuit.deadline", "at most 0.3 s")
+        assert "job" in caught.value.message
+        assert len(reader._cache) > 1
+    finally:
+        reader.close()
+
+
+def test_a_job_of_known_circuits_needs_no_process(own: CircuitReader) -> None:
+    programs = [(_program(n), "QASM3") for n in (1, 2)]
+    assert own.recall(programs) is None
+    facts = own.read_job(programs, uuid.uuid4())
+    assert [f.size for f in facts] == [1, 2]
+    own.close()
+    assert own.recall(programs) == facts
+    assert own.recall([*programs, (_program(3), "QASM3")]) is None
+
+
+def test_a_refusal_is_recalled_too(own: CircuitReader) -> None:
+    with pytest.raises(Invalid) as first:
+        own.read_job([(b"nonsense", "QASM3")], uuid.uuid4())
+    with pytest.raises(Invalid) as second:
+        own.recall([(b"nonsense", "QASM3")])
+    assert second.value.as_dict() == first.value.as_dict()
+
+
+def test_a_tenants_jobs_do_not_crowd_out_another_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many of its jobs in reading as it may have, a tenant waits for itself; others are read."""
+    monkeypatch.setattr(module, "READ_JOBS_PER_TENANT", 1)
+    reader, crowd, other = CircuitReader(2, wait_s=0.0), uuid.uuid4(), uuid.uuid4()
+    try:
+        with reader._turn(crowd):  # one of its jobs is being read
+            with pytest.raises(Unavailable) as caught:
+                reader.read_job([(_program(1), "QASM3")], crowd)
+            assert (caught.value.code, caught.value.retry_after_s) == ("circuit.crowded", 1.0)
+            assert reader.read_job([(_program(1), "QASM3")], other)[0].size == 1
+        assert reader.read_job([(_program(1), "QASM3")], crowd)[0].size == 1
+    finally:
+        reader.close()
+
+
+def test_only_so_many_of_a_tenants_jobs_wait(own: CircuitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits holds a thread of the server: the rest is told at once to come again."""
+    monkeypatch.setattr(module, "READ_JOBS_PER_TENANT", 1)
+    monkeypatch.setattr(module, "READ_JOBS_WAITING", 1)
+    crowd = uuid.uuid4()
+    with ThreadPoolExecutor(1) as threads:
+        with own._turn(crowd):
+            waiting = threads.submit(own.read_job, [(_program(1), "QASM3")], crowd)
+            while not own._turns[crowd].waiting:
+                pass
+            with pytest.raises(Unavailable) as caught:
+                own.read_job([(_program(2), "QASM3")], crowd)
+            assert caught.value.code == "circuit.crowded"
+        assert waiting.result()[0].size == 1

@@ -23,12 +23,15 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from typing import BinaryIO
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, Generic, TypeVar
 
 from qcos.base.errors import QcosError, Unavailable
 
+Item = TypeVar("Item")
 ORPHAN_SECONDS = 60  # a request older than this has no parent waiting for it: every deadline is shorter
 KEPT_ENVIRONMENT = (
     "PATH",
@@ -53,9 +56,14 @@ class ChildFailed(QcosError):
 
 
 class KillableProcess:
-    """One child process of our own; not safe for use by two threads at once (see `ProcessPool`)."""
+    """One child process of our own; not safe for use by two threads at once (see `ProcessPool`).
+
+    Attributes:
+        spent_s: Seconds the last call took, from when the child was ready.
+    """
 
     def __init__(self, module: str, *, memory_bytes: int) -> None:
+        self.spent_s = 0.0
         self._module = module
         self._memory_bytes = memory_bytes
         self._directory = tempfile.TemporaryDirectory(prefix="qcos-child-")
@@ -95,11 +103,13 @@ class KillableProcess:
         child = self._child
         assert child is not None and child.stdin is not None and child.stdout is not None  # noqa: S101
         self._await_ready()
-        until = time.monotonic() + deadline_s
+        started = time.monotonic()
+        until = started + deadline_s
         try:
             self._write(child.stdin.fileno(), struct.pack(">I", len(request)) + request, until)
             (size,) = struct.unpack(">I", self._read(child.stdout.fileno(), 4, until))
             answer = self._read(child.stdout.fileno(), size, until)
+            self.spent_s = time.monotonic() - started
         except TimeoutError:
             self._replace()
             raise DeadlineExceeded(
@@ -187,15 +197,77 @@ def _await(fd: int, event: int, until: float) -> None:
         raise TimeoutError
 
 
+class Line(Generic[Item]):
+    """A stock of things that are lent, to one thread each, in the order in which the threads came: nobody starves.
+
+    A queue of the standard library would let the thread that puts a thing back take it again before those who wait.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._lock = threading.Lock()
+        self._free = list(items)  # the one used last is lent first: it is warm
+        self._waiting: deque[queue.SimpleQueue[Item]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Return how many things are lent to nobody."""
+        return len(self._free)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many threads wait."""
+        return len(self._waiting)
+
+    @contextlib.contextmanager
+    def lend(self, wait_s: float) -> Iterator[Item]:
+        """Lend a thing for as long as the context is open.
+
+        Raises:
+            TimeoutError: When none became free within ``wait_s`` seconds.
+        """
+        item = self._take(wait_s)
+        try:
+            yield item
+        finally:
+            self._give(item)
+
+    def _take(self, wait_s: float) -> Item:
+        with self._lock:
+            if self._free:  # then nobody waits
+                return self._free.pop()
+            place: queue.SimpleQueue[Item] = queue.SimpleQueue()
+            self._waiting.append(place)
+        try:
+            return place.get(timeout=wait_s)
+        except BaseException as error:  # an interrupt, too, must not lose what it was given
+            with self._lock:
+                given = place not in self._waiting
+                if not given:
+                    self._waiting.remove(place)
+            if given and isinstance(error, queue.Empty):
+                return place.get_nowait()  # it came in the last moment
+            if given:
+                self._give(place.get_nowait())
+                raise
+            if isinstance(error, queue.Empty):
+                raise TimeoutError from None
+            raise
+
+    def _give(self, item: Item) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().put(item)
+            else:
+                self._free.append(item)
+
+
 class ProcessPool:
-    """Several children; a call waits for a free one. Safe for many threads."""
+    """Several children; calls wait for a free one and are served in the order in which they came. Safe for many threads."""
 
     def __init__(self, module: str, *, size: int, memory_bytes: int, wait_s: float = 10.0) -> None:
         self._wait_s = wait_s
         self._children = [KillableProcess(module, memory_bytes=memory_bytes) for _ in range(size)]
-        self._free: queue.LifoQueue[KillableProcess] = queue.LifoQueue()
-        for child in self._children:
-            self._free.put(child)
+        self._line = Line(self._children)
 
     def call(self, request: bytes, deadline_s: float) -> bytes:
         """As `KillableProcess.call`; the deadline counts from when a child is free.
@@ -203,16 +275,24 @@ class ProcessPool:
         Raises:
             Unavailable: ``process.busy`` when no child became free.
         """
-        try:
-            child = self._free.get(timeout=self._wait_s)
-        except queue.Empty:
-            raise Unavailable(
-                "process.busy", "all working processes are busy", hint="try again", retry_after_s=1.0
-            ) from None
-        try:
+        with self.child() as child:
             return child.call(request, deadline_s)
-        finally:
-            self._free.put(child)
+
+    @contextlib.contextmanager
+    def child(self) -> Iterator[KillableProcess]:
+        """Lend a child.
+
+        Raises:
+            Unavailable: ``process.busy`` when none became free.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                child = stack.enter_context(self._line.lend(self._wait_s))
+            except TimeoutError:
+                raise Unavailable(
+                    "process.busy", "all working processes are busy", hint="try again", retry_after_s=1.0
+                ) from None
+            yield child
 
     def close(self) -> None:
         """End all children."""

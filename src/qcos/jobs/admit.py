@@ -1,11 +1,13 @@
 """Stage "admitted": authenticated, checked by policy, a backend chosen, money and quota reserved, recorded and queued.
 
 All of it is one scope: the job, its decision, its reservation, its ledger entries and its task exist together or not at all. Reading
-the circuits comes before, in a killable process; nothing here calls a network.
+the circuits comes before, in a killable process; circuits that are not known yet are read only for somebody who may submit in the project
+at all, which a short scope before finds out. Nothing here calls a network.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,18 +28,18 @@ from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.identity.model import Principal, Project
 from qcos.jobs import store
-from qcos.jobs.authorize import Question, authorize
+from qcos.jobs.authorize import Question, authorize, may_submit
 from qcos.jobs.lifecycle import DENIED, QUEUED
 from qcos.jobs.model import Job, Step
 from qcos.jobs.place import Candidate, candidates, place, where
-from qcos.jobs.reserve import funds_of, reserve
+from qcos.jobs.reserve import affordable, funds_of, reserve
 from qcos.jobs.spec import JobSpec, read_spec
 from qcos.ledger.append import append
 from qcos.ledger.record import Record
 from qcos.metering.price import PriceBook
 from qcos.policy import store as policies
 from qcos.policy.evaluate import PolicyEngine
-from qcos.policy.model import Decision
+from qcos.policy.model import Decision, Reason
 from qcos.routing.model import Placement
 
 _TRIES = 5  # times a decision is taken anew because others reserved in between
@@ -96,6 +98,8 @@ class _Taken(Exception):
 def admit(parts: Admission, request: Request) -> Admitted:
     """Admit a job, or deny it with reasons; both are recorded.
 
+    A denied job does not keep its id from a new request: `store.replace_denied`. The same idempotency key gets the same answer.
+
     Raises:
         Invalid: ``spec.*``, ``circuit.*``; nothing is recorded.
         Denied: ``auth.*``.
@@ -105,12 +109,18 @@ def admit(parts: Admission, request: Request) -> Admitted:
     """
     spec = read_spec(request.body)
     key = _idempotency_key(request, spec)
-    facts = tuple(parts.circuits.read(circuit.source, circuit.format) for circuit in spec.circuits)
-    _check_parameters(spec, facts)
+    programs = [(circuit.source, circuit.format) for circuit in spec.circuits]
+    refused: tuple[Reason, ...] = ()
+    facts = parts.circuits.recall(programs)
+    if facts is None:
+        refused = _refusals(parts, request, spec)
+        facts = () if refused else parts.circuits.read_job(programs, request.tenant)
+    if not refused:
+        _check_parameters(spec, facts)
     for _ in range(_TRIES):
         try:
             with scope(parts.engine, request.tenant) as connection:
-                return _admit_once(parts, connection, request, spec, key, facts)
+                return _admit_once(parts, connection, request, spec, key, facts, refused)
         except _FundsChanged:
             continue
         except _Taken:
@@ -127,29 +137,25 @@ def _admit_once(
     spec: JobSpec,
     key: str | None,
     facts: tuple[CircuitFacts, ...],
+    refused: tuple[Reason, ...],
 ) -> Admitted:
     at = now()
-    principal, project = identity.submission_facts(
-        connection, request.tenant, request.token_hash, spec.project, at
-    )
-    if project is None:
-        raise NotFound(
-            "project.unknown",
-            "there is no such project",
-            subject=spec.project,
-            hint="list projects with GET /v1/projects",
-        )
+    principal, project = _submitter(connection, request, spec, at)
     job_id = spec.job_id or new_id("qcos-job")
-    able, dropped = candidates(parts.catalogue.statuses(), spec, facts, parts.book)
+    able, dropped = ((), ()) if refused else candidates(parts.catalogue.statuses(), spec, facts, parts.book)
     question = Question(
         job_id, spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at
     )
-    decision = authorize(parts.policy, parts.bundles.get(connection, request.tenant), question, new_id("dec"))
+    bundle = parts.bundles.get(connection, request.tenant)
+    decision = authorize(parts.policy, bundle, question, new_id("dec"), refused)
     job = _job(request, spec, key, question, decision, parts.book)
     if decision.allow:
-        placement, chosen = place(decision, able, dropped)
+        within, dear = affordable(question.funds, able)
+        placement, chosen = place(decision, within, (*dropped, *dear))
         job = _placed(job, placement, chosen)
-    if not store.insert_new(connection, request.tenant, job):
+    if not store.insert_new(connection, request.tenant, job) and not (
+        spec.job_id and store.replace_denied(connection, request.tenant, job)
+    ):
         raise _Taken
     policies.insert_decisions(connection, request.tenant, [decision])
     append(connection, request.tenant, _records(job, decision))
@@ -160,6 +166,31 @@ def _admit_once(
         ):  # last: it locks the project's month and the team's day until the commit
             raise _FundsChanged
     return Admitted(job, decision, replayed=False)
+
+
+def _refusals(parts: Admission, request: Request, spec: JobSpec) -> tuple[Reason, ...]:
+    """Return why the caller may submit nothing in the project; empty when it is worth reading his circuits."""
+    at = now()
+    with scope(parts.engine, request.tenant) as connection:
+        principal, project = _submitter(connection, request, spec, at)
+        bundle = parts.bundles.get(connection, request.tenant)
+    return may_submit(parts.policy, bundle, principal, project.id, at)
+
+
+def _submitter(
+    connection: sa.Connection, request: Request, spec: JobSpec, at: dt.datetime
+) -> tuple[Principal, Project]:
+    principal, project = identity.submission_facts(
+        connection, request.tenant, request.token_hash, spec.project, at
+    )
+    if project is None:
+        raise NotFound(
+            "project.unknown",
+            "there is no such project",
+            subject=spec.project,
+            hint="list projects with GET /v1/projects",
+        )
+    return principal, project
 
 
 def _job(

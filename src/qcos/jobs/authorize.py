@@ -16,6 +16,7 @@ from qcos.base.clock import rfc3339
 from qcos.circuits.model import CircuitFacts
 from qcos.identity.model import Principal, Project
 from qcos.jobs.place import Candidate
+from qcos.jobs.reserve import shortages
 from qcos.jobs.spec import JobSpec
 from qcos.metering.model import Funds
 from qcos.policy.evaluate import PolicyEngine
@@ -82,17 +83,54 @@ def principal_facts(principal: Principal, project: str | None) -> dict[str, Any]
     }
 
 
-def authorize(engine: PolicyEngine, bundle: PolicyBundle, question: Question, decision_id: str) -> Decision:
+def may_submit(
+    engine: PolicyEngine, bundle: PolicyBundle, principal: Principal, project: str, at: dt.datetime
+) -> tuple[Reason, ...]:
+    """Return why a principal may not submit anything in a project (act ``job.submit``); empty when he may.
+
+    Asked before work is done for a job whose circuits nobody has read yet.
+    """
+    document = {
+        "time": rfc3339(at),
+        "act": "job.submit",
+        "object": "",
+        "project": project,
+        "own": True,
+        "principal": {
+            **principal_facts(principal, project),
+            "tenant_roles": list(principal.roles_for(None)),
+        },
+        "details": {},
+    }
+    return engine.evaluate(bundle, "acts", document).reasons
+
+
+def authorize(
+    engine: PolicyEngine,
+    bundle: PolicyBundle,
+    question: Question,
+    decision_id: str,
+    refused: tuple[Reason, ...] = (),
+) -> Decision:
     """Take the decision on a job.
 
-    A job that no backend can take is refused here too, with the reason each backend was dropped, so that the caller learns of everything
-    that is in the way at once.
+    A job that no backend can take, or that the funds do not allow, is refused here too, with the reason each backend was dropped, so that
+    the caller learns of everything that is in the way at once.
+
+    Args:
+        refused: From `may_submit`: the circuits were not read then, and there are no candidates.
     """
     document = policy_input(question)
     verdict = engine.evaluate(bundle, "jobs", document)
     reasons = verdict.reasons
-    if not question.candidates:
+    if refused:
+        reasons += refused
+    elif not question.candidates:
         reasons += (_unsatisfiable(question.dropped),)
+    elif verdict.allow:
+        out = verdict.excluded_backends
+        permitted = [candidate for candidate in question.candidates if candidate.backend not in out]
+        reasons += shortages(question.funds, permitted, question.spec.total_shots)
     return Decision(
         id=decision_id,
         entrypoint="jobs",

@@ -13,7 +13,7 @@ from qcos.identity.model import Principal
 from qcos.jobs.admit import Admission
 from qcos.jobs.authorize import Question, authorize
 from qcos.jobs.place import candidates, place
-from qcos.jobs.reserve import funds_of
+from qcos.jobs.reserve import affordable, funds_of
 from qcos.jobs.spec import JobSpec
 
 
@@ -44,7 +44,8 @@ def estimate_job(
         at,
     )
     decision = authorize(parts.policy, parts.bundles.get(connection, principal.tenant), question, "estimate")
-    choice = place(decision, able, dropped)[0] if decision.allow else None
+    within, dear = affordable(question.funds, able)
+    choice = place(decision, within, (*dropped, *dear))[0] if decision.allow else None
     return {
         "allow": decision.allow,
         "reasons": [reason.as_dict() for reason in decision.reasons],

@@ -1,20 +1,27 @@
 """Stage "reserved": the money and the shots a job may use are set aside, in the scope that admits it (R3.2, R3.5).
 
 Policy has seen a snapshot; the database enforces: the reservation is a conditional update that fails when others were faster, and the
-decision is then taken again on fresh numbers.
+decision is then taken again on fresh numbers. What the snapshot itself does not hold is denied, also where no policy looks at funds.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from qcos.identity.model import Project
 from qcos.jobs.model import Job
+from qcos.jobs.place import Candidate
 from qcos.metering import reserve as reservations
 from qcos.metering import store as metering
-from qcos.metering.model import Ask, Funds
+from qcos.metering.model import Ask, BudgetState, Funds
+from qcos.metering.money import format_amount
+from qcos.policy.model import Reason
+from qcos.routing.model import Dropped
+
+FUNDS = "funds"  # the policy named in reasons that are the database's, whatever the policies say
 
 
 def funds_of(connection: sa.Connection, project: Project, at: dt.datetime) -> Funds:
@@ -36,3 +43,45 @@ def reserve(connection: sa.Connection, job: Job, at: dt.datetime) -> bool:
         at=at,
     )
     return reservations.reserve(connection, job.tenant, ask)
+
+
+def affordable(funds: Funds, able: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], tuple[Dropped, ...]]:
+    """Return the backends whose price the budget takes, and the others. The database would refuse those, whatever the policies allow."""
+    dear = [_too_dear(funds.budget, candidate) for candidate in able]
+    taken = tuple(candidate for candidate, reason in zip(able, dear, strict=True) if reason is None)
+    return taken, tuple(Dropped(r.backend or "", r.code, r.message) for r in dear if r is not None)
+
+
+def shortages(funds: Funds, able: Sequence[Candidate], shots: int) -> tuple[Reason, ...]:
+    """Return why no reservation can be made for a job on any of the backends that policies left; empty when one can."""
+    dear = [_too_dear(funds.budget, candidate) for candidate in able]
+    reasons = tuple(reason for reason in dear if reason is not None)
+    quota = funds.quota
+    if len(reasons) < len(able):
+        reasons = ()
+    if quota is not None and shots > quota.available:
+        text = f"{shots} shots exceed the {quota.available} left of {quota.limit} for team {quota.team} on {quota.day}"
+        hint = "ask for fewer shots, wait for tomorrow (UTC) or ask for a higher quota"
+        reasons += (Reason(FUNDS, "quota.exceeded", text, hint),)
+    return reasons
+
+
+def _too_dear(budget: BudgetState | None, candidate: Candidate) -> Reason | None:
+    price, name = candidate.price, candidate.backend
+    if price.amount == 0:
+        return None
+    hint = "ask for fewer shots, a cheaper backend or another budget"
+    if budget is None:
+        text = f"the project has no budget, and {name} is not free"
+        return Reason(FUNDS, "budget.missing", text, hint, name)
+    if budget.currency != price.currency:
+        text = f"the budget is in {budget.currency}, the price of {name} in {price.currency}"
+        return Reason(FUNDS, "budget.currency", text, hint, name)
+    if price.amount > budget.available:
+        left, limit = format_amount(budget.available), format_amount(budget.limit)
+        text = (
+            f"price {format_amount(price.amount)} {price.currency} of {name} exceeds "
+            f"{left} {budget.currency} left of {limit} {budget.currency} for {budget.month}"
+        )
+        return Reason(FUNDS, "budget.exceeded", text, hint, name)
+    return None

@@ -283,3 +283,23 @@ def counts_by_state(connection: sa.Connection, tenant: UUID) -> dict[str, int]:
             sa.select(job.c.state, sa.func.count()).where(job.c.tenant == tenant).group_by(job.c.state)
         )
     }
+
+
+_MOVE_DENIED = """
+    update qcos.job j set id = j.id || '~' || j.decision
+     where j.tenant = %(tenant)s and j.id = %(id)s and j.state = 'denied'
+       and not exists (select from qcos.job k
+            where k.tenant = %(tenant)s and k.actor = %(actor)s and k.idempotency_key = %(key)s::text)"""
+
+
+def replace_denied(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
+    """Insert a job under an id that a denied job has.
+
+    The denied one stays, with its decision and its idempotency key, as ``<id>~<decision>``: an id that no Job Spec can ask for.
+
+    Returns:
+        False when the id belongs to a job that was not denied, or the new job's idempotency key is taken: end the scope.
+    """
+    values = {"tenant": tenant, "id": new.id, "actor": new.actor, "key": new.idempotency_key}
+    moved = connection.exec_driver_sql(_MOVE_DENIED, values).rowcount
+    return moved == 1 and insert_new(connection, tenant, new)
