@@ -37,6 +37,16 @@ def test_a_job_is_executed_sealed_and_settled_once(world: World, driver: PaidDri
     assert world.nothing_reserved()
 
 
+def test_a_task_delivered_many_times_at_once_is_executed_once(
+    world: World, driver: PaidDriver, work: Work
+) -> None:
+    """Law 6: one execution at the vendor, however often the queue delivers the task while it is in hand."""
+    task = world.submit()
+    work(*[task] * 8)
+    world.assert_completed_once(task)
+    assert driver.vendor.executions() == {submission_key(world.job(task)): 1}
+
+
 def test_many_jobs_at_once(world: World, driver: PaidDriver, work: Work) -> None:
     """R12.2: batches of stages do not mix jobs up: each has its own result, bundle and charge."""
     tasks = [world.submit(shots=n + 1) for n in range(12)]

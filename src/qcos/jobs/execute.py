@@ -68,6 +68,7 @@ class Execution:
     worker: str
     call_s: float = DRIVER_CALL_S
     abandoned: int = field(default=0, init=False)
+    _in_hand: set[Task] = field(default_factory=set, init=False)
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_THREADS, "driver"), init=False
@@ -99,6 +100,15 @@ class Execution:
         Raises:
             Unavailable: The database is gone; the task stays in the queue for a later worker.
         """
+        if task in self._in_hand:  # delivered again while this worker is at it
+            return
+        self._in_hand.add(task)
+        try:
+            await self._handle(task)
+        finally:
+            self._in_hand.discard(task)
+
+    async def _handle(self, task: Task) -> None:
         claimed = await asyncio.wrap_future(self._claims.submit((task, False)))
         if claimed is not None:
             await self._execute(claimed, AsyncExitStack())
