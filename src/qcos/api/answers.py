@@ -15,6 +15,7 @@ from qcos.base.clock import parse_rfc3339, rfc3339
 from qcos.base.errors import Invalid
 from qcos.base.limits import PAGE_DEFAULT, PAGE_MAX
 from qcos.jobs.model import Job
+from qcos.jobs.store import Summary
 from qcos.policy.model import Decision
 
 Row = TypeVar("Row")
@@ -64,6 +65,34 @@ def job_json(job: Job, decision: Decision | None = None) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested,
         "attempts": job.attempt,
         "outcome": job.outcome,
+        "error": job.error,
+        "steps": job.steps,
+        "created_at": rfc3339(job.created),
+        "updated_at": rfc3339(job.updated),
+    }
+
+
+def summary_json(job: Summary) -> dict[str, Any]:
+    """Return a job as a listing shows it: as `job_json`, without what grows with its circuits and with the backends."""
+    return {
+        "job_id": job.id,
+        "state": job.state,
+        "project": job.project,
+        "team": job.team,
+        "cost_center": job.cost_center,
+        "actor": job.actor,
+        "classification": job.classification,
+        "purpose": job.purpose,
+        "shots": job.shots,
+        "backend": job.backend,
+        "provider": job.provider,
+        "spec_digest": job.spec_digest,
+        "decision_id": job.decision,
+        "price": money(job.price, job.currency),
+        "charge": money(job.charge, job.currency),
+        "bundle_id": job.bundle,
+        "cancel_requested": job.cancel_requested,
+        "attempts": job.attempt,
         "error": job.error,
         "steps": job.steps,
         "created_at": rfc3339(job.created),
@@ -123,18 +152,19 @@ def decode_cursor(text: str | None, length: int) -> list[str] | None:
     except (ValueError, binascii.Error, RecursionError):
         parts = None
     if not (isinstance(parts, list) and len(parts) == length and all(isinstance(p, str) for p in parts)):
-        raise _no_cursor(text)
+        raise no_cursor(text)
     return parts
 
 
 def number(text: str) -> int:
     """Read a part of a cursor that is a row's number; raises Invalid ``page.cursor``."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise _no_cursor(text)
+        raise no_cursor(text)
     return int(text)
 
 
-def _no_cursor(text: str) -> Invalid:
+def no_cursor(text: str) -> Invalid:
+    """Return the error for a text that no page's ``next`` said."""
     return Invalid(
         "page.cursor",
         "not a cursor of this listing",

@@ -26,12 +26,18 @@ async def list_backends(request: Request) -> Response:
 
 
 def _status(status: BackendStatus) -> dict[str, Any]:
+    """Return a backend as callers see it. The history counts the jobs of all tenants: told exactly, it would show each of them."""
     return {
         **status.backend.as_dict(),
         "online": status.online,
         "queue_depth": status.queue_depth,
         "seen_at": rfc3339(status.seen_at) if status.seen_at else None,
-        "mean_seconds": round(status.mean_seconds, 6),
-        "success_rate": round(status.success_rate, 6),
-        "jobs": status.jobs,
+        "mean_seconds": float(f"{status.mean_seconds:.0e}"),
+        "success_rate": round(status.success_rate, 2),
+        "jobs": _order(status.jobs),
     }
+
+
+def _order(count: int) -> str:
+    """Return the order of magnitude of a count: ``<10``, ``10+``, ``100+``."""
+    return f"1{'0' * (len(str(count)) - 1)}+" if count >= 10 else "<10"

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from qcos.administration.act import Act
-from qcos.api.caller import act, app_of
-from qcos.api.jobs import readable
+from qcos.api.caller import app_of
+from qcos.api.reach import readable, see
 from qcos.base.errors import Conflict
 from qcos.evidence import store
 from qcos.evidence.bundle import attach
@@ -65,7 +65,7 @@ async def evidence(request: Request, job_id: str, wait: float = Query(default=0.
     for turn in range(int(wait / _LOOK_S) + 1):
         if turn:
             await asyncio.sleep(_LOOK_S)
-        document, proved = await act(request, run)
+        document, proved = await see(request, run)
         if document is not None and (proved or turn >= int(wait / _LOOK_S)):
             return Response(document, media_type="application/json")
     raise Conflict(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
@@ -21,30 +19,29 @@ from qcos.api.answers import (
     instant,
     job_json,
     limit_of,
-    money,
     page,
+    summary_json,
 )
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.errors import problem
+from qcos.api.follow import Followed
+from qcos.api.reach import reach, readable, refusal, see
 from qcos.base.clock import rfc3339
-from qcos.base.errors import Denied, NotFound
-from qcos.db.engine import scope
+from qcos.base.errors import Denied, Invalid, NotFound
 from qcos.jobs import store
 from qcos.jobs.admit import Admitted, admit
 from qcos.jobs.admit import Request as Submission
 from qcos.jobs.cancel import cancel
 from qcos.jobs.estimate import estimate_job
-from qcos.jobs.lifecycle import TERMINAL
+from qcos.jobs.lifecycle import STATES, TERMINAL
 from qcos.jobs.model import Job
-from qcos.jobs.spec import SCHEMA, read_spec
+from qcos.jobs.spec import SCHEMA, JobSpec, read_spec
 from qcos.metering.model import Price
 from qcos.policy import store as policies
 from qcos.telemetry import instruments, tracing
 
 router = APIRouter(tags=["jobs"])
 _log = logging.getLogger("qcos.api")
-_LOOK_S = 0.1  # how often a followed job's row is read
-_FOLLOW_S = 3_600  # a stream ends after an hour; the client resumes
 
 
 @router.get("/schemas/job-spec.json", summary="The JSON Schema of the Job Spec")
@@ -111,12 +108,10 @@ def _denied(admitted: Admitted) -> Response:
 @router.post("/jobs/validate", summary="Check a Job Spec without submitting it")
 async def validate(request: Request) -> Response:
     """Check shape and circuits; nothing is recorded."""
-    body = await request.body()
-    await act(request, lambda caller: caller.permit("estimate.create"))
+    spec = await _estimable(request)
     reader = app_of(request).admission.circuits
 
     def run() -> dict[str, Any]:
-        spec = read_spec(body)
         return {
             "valid": True,
             "spec_digest": spec.digest,
@@ -129,10 +124,8 @@ async def validate(request: Request) -> Response:
 @router.post("/estimates", summary="What a job would cost, on each backend")
 async def estimate(request: Request) -> Response:
     """Price a Job Spec on every backend that could run it, and say what policy would decide now; nothing is reserved or recorded."""
-    body = await request.body()
-    await act(request, lambda caller: caller.permit("estimate.create"))
+    spec = await _estimable(request)
     admission = app_of(request).admission
-    spec = read_spec(body)
     facts = await run_in_threadpool(
         lambda: tuple(admission.circuits.read(c.source, c.format) for c in spec.circuits)
     )
@@ -149,6 +142,20 @@ async def estimate(request: Request) -> Response:
     return answer(found)
 
 
+async def _estimable(request: Request) -> JobSpec:
+    """Return the Job Spec in the body, for somebody who may have estimates in its project; only for who is known is it read at all."""
+    tenant, token_hash = credentials(request)
+    body = await request.body()
+
+    def read() -> JobSpec:
+        request.app.state.known_tokens.check(app_of(request), tenant, token_hash)
+        return read_spec(body)
+
+    spec = await run_in_threadpool(read)
+    await act(request, lambda caller: caller.permit("estimate.create", project=spec.project))
+    return spec
+
+
 @router.get("/jobs", summary="List jobs, newest first")
 async def list_jobs(
     request: Request,
@@ -158,37 +165,51 @@ async def list_jobs(
     after: str | None = None,
     limit: int | None = Query(default=None),
 ) -> Response:
-    """List jobs the caller may see: all of a project he has a role in, his own elsewhere."""
+    """List jobs the caller may see: all of the projects where he may read jobs, his own elsewhere."""
     size = limit_of(limit)
     cursor = decode_cursor(after, 2)
-    before = (instant(cursor[0], "after"), cursor[1]) if cursor else None
+    created = instant(cursor[0], "after") if cursor else None
+    before = (created, cursor[1]) if cursor and created else None
+    if state is not None and state not in STATES:
+        raise Invalid("job.state", "there is no such state", expected=", ".join(STATES), got=state[:40])
 
     def run(caller: Act) -> dict[str, Any]:
-        seen_actor = actor
-        try:
-            caller.permit("job.read", project=project or "")
-        except Denied:
-            caller.permit("job.read", project=project or "", own=True)
-            seen_actor = caller.principal.id
         rows = store.list_page(
             caller.connection,
             caller.tenant,
             state=state,
             project=project,
-            actor=seen_actor,
+            actor=actor,
             before=before,
             limit=size + 1,
+            seen=_seen(caller, project),
         )
-        return page(rows, size, job_json, lambda job: (rfc3339(job.created), job.id))
+        return page(rows, size, summary_json, lambda job: (rfc3339(job.created), job.id))
 
     return answer(await act(request, run))
 
 
-def readable(caller: Act, job_id: str, what: str = "job.read") -> Job:
-    """Return a job that the caller may see (or do ``what`` to)."""
-    job = store.get(caller.connection, caller.tenant, job_id)
-    caller.permit(what, job.id, project=job.project, own=job.actor == caller.principal.id)
-    return job
+def _seen(caller: Act, project: str | None) -> store.Seen | None:
+    """Return which jobs, of a project or of all, the caller may see; None for each of them."""
+    me = caller.principal.id
+    if project:
+        denied = refusal(caller, "job.read", project=project)
+        if denied is None:
+            return None
+        projects: tuple[str, ...] = ()
+    else:
+        try:
+            found = reach(caller, "job.read")
+        except Denied as error:
+            denied, projects = error, ()
+        else:
+            if found is None:
+                return None
+            denied, projects = None, found
+    own = refusal(caller, "job.read", project=project or "", own=True)
+    if own is not None and not projects:
+        raise denied or own
+    return store.Seen(projects, me if own is None else None)
 
 
 @router.get("/jobs/{job_id}", summary="Show a job")
@@ -196,10 +217,11 @@ async def show(request: Request, job_id: str) -> Response:
     """Return the job with its decision and steps."""
 
     def run(caller: Act) -> dict[str, Any]:
-        job = readable(caller, job_id)
+        readable(caller, job_id)
+        job = store.get(caller.connection, caller.tenant, job_id)
         return job_json(job, policies.get_decision(caller.connection, caller.tenant, job.decision))
 
-    return answer(await act(request, run))
+    return answer(await see(request, run))
 
 
 @router.get("/jobs/{job_id}/result", summary="The result of a job")
@@ -218,15 +240,18 @@ async def result(request: Request, job_id: str) -> Response:
             )
         return found
 
-    return Response(await act(request, run), media_type="application/json")
+    return Response(await see(request, run), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/spec", summary="The Job Spec of a job")
 async def spec(request: Request, job_id: str) -> Response:
     """Return the exact bytes whose SHA-256 is the evidence's ``input_hash``."""
-    return Response(
-        await act(request, lambda caller: readable(caller, job_id).spec), media_type="application/json"
-    )
+
+    def run(caller: Act) -> bytes:
+        readable(caller, job_id)
+        return store.get(caller.connection, caller.tenant, job_id).spec
+
+    return Response(await see(request, run), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/decision", summary="The decision on a job, with all that policy saw")
@@ -239,7 +264,7 @@ async def decision(request: Request, job_id: str) -> Response:
             policies.get_decision(caller.connection, caller.tenant, job.decision), with_input=True
         )
 
-    return answer(await act(request, run))
+    return answer(await see(request, run))
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
@@ -247,7 +272,9 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     """Cancel at once (200), or ask its worker to (202); 409 when it is too late."""
 
     def run(caller: Act) -> Job:
-        return cancel(caller.connection, readable(caller, job_id, "job.cancel"), caller.principal.id)
+        job = store.get(caller.connection, caller.tenant, job_id)
+        caller.permit("job.cancel", job_id, project=job.project, own=job.actor == caller.principal.id)
+        return cancel(caller.connection, job, caller.principal.id)
 
     job = await act(request, run)
     return answer(job_json(job), 200 if job.state in TERMINAL else 202)
@@ -255,40 +282,12 @@ async def cancel_job(request: Request, job_id: str) -> Response:
 
 @router.get("/jobs/{job_id}/events", summary="Follow a job's steps (server-sent events)")
 async def events(request: Request, job_id: str, last_event_id: str | None = Header(default=None)) -> Response:
-    """Stream each step as it happens; ends with the event ``end`` when the job has ended. Resumes after ``Last-Event-ID``."""
+    """Stream each step as it happens; ends with the event ``end`` when the job has ended, or ``error`` (a problem) when its caller may no
+    longer see it. Resumes after ``Last-Event-ID``.
+    """
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 6 else 0
-    first = await act(request, lambda caller: readable(caller, job_id))
-    return StreamingResponse(
-        _steps(request, first, seen), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
-
-
-async def _steps(request: Request, job: Job, seen: int) -> AsyncIterator[str]:
-    engine = app_of(request).engine
-
-    def look() -> Job:
-        with scope(engine, job.tenant) as connection:
-            return store.get(connection, job.tenant, job.id)
-
-    for turn in range(int(_FOLLOW_S / _LOOK_S)):
-        for step in job.steps[seen:]:
-            seen += 1
-            yield f"event: step\nid: {seen}\ndata: {json.dumps(step)}\n\n"
-        if job.state in TERMINAL:
-            closing = {
-                "job_id": job.id,
-                "state": job.state,
-                "bundle_id": job.bundle,
-                "charge": money(job.charge, job.currency),
-            }
-            yield f"event: end\ndata: {json.dumps(closing)}\n\n"
-            return
-        if turn % 100 == 99:
-            yield ": still here\n\n"
-        await asyncio.sleep(_LOOK_S)
-        if await request.is_disconnected():
-            return
-        job = await run_in_threadpool(look)
+    principal, look = await see(request, lambda caller: (caller.principal, readable(caller, job_id)))
+    return Followed(request, principal.tenant, principal.id, look, seen)
 
 
 @router.get("/decisions/{decision_id}", summary="A decision with all that policy saw")
@@ -298,12 +297,15 @@ async def show_decision(request: Request, decision_id: str) -> Response:
     def run(caller: Act) -> dict[str, Any]:
         found = policies.get_decision(caller.connection, caller.tenant, decision_id)
         project = str(found.input.get("job", {}).get("project", ""))
-        caller.permit(
-            "decision.read",
-            decision_id,
-            project=project,
-            own=found.input.get("principal", {}).get("id") == caller.principal.id,
-        )
+        own = found.input.get("principal", {}).get("id") == caller.principal.id
+        denied = refusal(caller, "decision.read", decision_id, project=project, own=own)
+        if (
+            denied is not None
+            and refusal(caller, "job.read", found.subject, project=project, own=own) is None
+        ):
+            raise denied
+        if denied is not None:
+            raise denied from NotFound("decision.unknown", "there is no such decision", subject=decision_id)
         return decision_json(found, with_input=True)
 
-    return answer(await act(request, run))
+    return answer(await see(request, run))

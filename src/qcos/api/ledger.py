@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
@@ -9,13 +10,14 @@ from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
-from qcos.api.answers import answer, instant, limit_of
+from qcos.api.answers import answer, instant, limit_of, no_cursor
 from qcos.api.caller import act, app_of
 from qcos.base.errors import NotFound, Unavailable
 from qcos.db.engine import scope
 from qcos.ledger import prove, store
 
 router = APIRouter(tags=["ledger"])
+_RECORD_ID = re.compile(r"rec-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}")  # the cursor of this listing
 
 
 @router.get("/ledger/checkpoint", summary="The newest signed checkpoint")
@@ -77,6 +79,8 @@ async def records(
     """List records of the tenant's acts, newest first."""
     size = limit_of(limit)
     start, end = instant(since, "since"), instant(until, "until")
+    if after is not None and not _RECORD_ID.fullmatch(after):
+        raise no_cursor(after)
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("ledger.read")

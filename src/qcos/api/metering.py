@@ -12,10 +12,13 @@ from qcos.administration import funds
 from qcos.administration.act import Act
 from qcos.api.answers import amount, answer, decode_cursor, instant, limit_of, money, number, page
 from qcos.api.caller import act
+from qcos.api.reach import reach
 from qcos.base.clock import now, rfc3339
 from qcos.base.errors import Invalid
+from qcos.base.limits import PAGE_MAX
+from qcos.identity import store as identity
 from qcos.metering import store as metering
-from qcos.metering.model import Charge
+from qcos.metering.model import BudgetState, Charge, QuotaState
 from qcos.metering.showback import showback
 
 router = APIRouter(tags=["metering"])
@@ -51,24 +54,38 @@ async def set_budget(request: Request, project: str, body: NewBudget) -> Respons
 
 
 @router.get("/budgets", summary="Budgets with what is reserved, settled and left this month")
-async def budgets(request: Request) -> Response:
-    """List the budgets of the tenant's projects."""
+async def budgets(request: Request, after: str | None = None, limit: int | None = None) -> Response:
+    """List the budgets of the projects where the caller may read them, by project."""
+    size, start = limit_of(PAGE_MAX if limit is None else limit), _start(after)
 
-    def run(caller: Act) -> list[dict[str, Any]]:
-        caller.permit("budget.read")
-        return [
-            {
-                "project": row.project,
-                "month": row.month,
-                "limit": money(row.limit, row.currency),
-                "reserved": money(row.reserved, row.currency),
-                "settled": money(row.settled, row.currency),
-                "available": money(row.available, row.currency),
-            }
+    def run(caller: Act) -> dict[str, Any]:
+        projects = reach(caller, "budget.read")
+        rows = [
+            row
             for row in metering.list_budgets(caller.connection, caller.tenant, now())
+            if row.project > start and (projects is None or row.project in projects)
         ]
+        rows.sort(key=lambda row: row.project)  # as the cursor compares, whatever the database's collation
+        return page(rows, size, _budget, lambda row: (row.project,))
 
-    return answer({"items": await act(request, run), "next": None})
+    return answer(await act(request, run))
+
+
+def _start(after: str | None) -> str:
+    """Return the name after which a page starts."""
+    cursor = decode_cursor(after, 1)
+    return cursor[0] if cursor else ""
+
+
+def _budget(row: BudgetState) -> dict[str, Any]:
+    return {
+        "project": row.project,
+        "month": row.month,
+        "limit": money(row.limit, row.currency),
+        "reserved": money(row.reserved, row.currency),
+        "settled": money(row.settled, row.currency),
+        "available": money(row.available, row.currency),
+    }
 
 
 @router.put("/teams/{team}/quota", summary="Set a team's daily shots")
@@ -79,24 +96,35 @@ async def set_quota(request: Request, team: str, body: NewQuota) -> Response:
 
 
 @router.get("/quotas", summary="Quotas with what is reserved, used and left today")
-async def quotas(request: Request) -> Response:
-    """List the quotas of the tenant's teams."""
+async def quotas(request: Request, after: str | None = None, limit: int | None = None) -> Response:
+    """List the quotas of the teams of the projects where the caller may read budgets, by team."""
+    size, start = limit_of(PAGE_MAX if limit is None else limit), _start(after)
 
-    def run(caller: Act) -> list[dict[str, Any]]:
-        caller.permit("budget.read")
-        return [
-            {
-                "team": q.team,
-                "day": q.day,
-                "limit": q.limit,
-                "reserved": q.reserved,
-                "used": q.used,
-                "available": q.available,
-            }
-            for q in metering.list_quotas(caller.connection, caller.tenant, now())
+    def run(caller: Act) -> dict[str, Any]:
+        projects = reach(caller, "budget.read")
+        teams = projects and {
+            identity.get_project(caller.connection, caller.tenant, project).team for project in projects
+        }
+        rows = [
+            row
+            for row in metering.list_quotas(caller.connection, caller.tenant, now())
+            if row.team > start and (teams is None or row.team in teams)
         ]
+        rows.sort(key=lambda row: row.team)
+        return page(rows, size, _quota, lambda row: (row.team,))
 
-    return answer({"items": await act(request, run), "next": None})
+    return answer(await act(request, run))
+
+
+def _quota(row: QuotaState) -> dict[str, Any]:
+    return {
+        "team": row.team,
+        "day": row.day,
+        "limit": row.limit,
+        "reserved": row.reserved,
+        "used": row.used,
+        "available": row.available,
+    }
 
 
 @router.get("/usage", summary="Showback: usage and cost by project, team, cost center or backend")
@@ -106,13 +134,17 @@ async def usage(
     since: str | None = None,
     until: str | None = None,
 ) -> Response:
-    """Total the meters and charges of a period (R6.3)."""
+    """Total the meters and charges of a period (R6.3); of the projects where the caller may read usage, when grouped by project."""
     if group_by not in _GROUPS:
         raise Invalid("usage.group_by", "unknown grouping", expected=", ".join(_GROUPS), got=group_by[:40])
     start, end = instant(since, "since"), instant(until, "until")
 
     def run(caller: Act) -> list[dict[str, Any]]:
-        caller.permit("usage.read")
+        projects = None
+        if group_by == "project":
+            projects = reach(caller, "usage.read")
+        else:  # a total of a team or backend holds jobs of all projects
+            caller.permit("usage.read")
         return [
             {
                 "group": row.group,
@@ -121,6 +153,7 @@ async def usage(
                 "meters": dict(row.meters),
             }
             for row in showback(caller.connection, caller.tenant, group_by, start, end)
+            if projects is None or row.group in projects
         ]
 
     return answer({"group_by": group_by, "items": await act(request, run), "next": None})

@@ -14,6 +14,7 @@ from qcos.administration.act import Act
 from qcos.api.answers import answer
 from qcos.api.caller import act
 from qcos.base.clock import rfc3339
+from qcos.base.limits import PAGE_MAX
 from qcos.policy import store
 
 router = APIRouter(tags=["policy"])
@@ -36,7 +37,7 @@ class Activation(BaseModel):
 
 @router.get("/policies", summary="List policy bundles")
 async def list_policies(request: Request) -> Response:
-    """List kept versions; one of them is active."""
+    """List kept versions, the latest first, at most 500; ``complete`` tells whether these are all. One of them is active."""
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("policy.read")
@@ -53,7 +54,7 @@ async def list_policies(request: Request) -> Response:
             }
             for r in rows
         ]
-        return {"active": active, "items": items, "next": None}
+        return {"active": active, "items": items, "next": None, "complete": len(rows) < PAGE_MAX}
 
     return answer(await act(request, run))
 

@@ -20,8 +20,11 @@ def rfc3339(instant: dt.datetime) -> str:
 
 
 def parse_rfc3339(text: str) -> dt.datetime:
-    """Read an RFC 3339 instant; raises ValueError when it is none or carries no offset."""
+    """Read an RFC 3339 instant; raises ValueError when it is none, carries no offset, or lies outside the years 1 to 9999 in UTC."""
     instant = dt.datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError(f"no time zone in {text!r}")
-    return instant.astimezone(dt.UTC)
+    try:
+        return instant.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is no instant of the years 1 to 9999") from None

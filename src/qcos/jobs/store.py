@@ -8,6 +8,7 @@ to the digests of spec and result. Nothing here is money: that is `qcos.metering
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -114,10 +115,83 @@ def get(connection: sa.Connection, tenant: UUID, job_id: str) -> Job:
         sa.select(*_COLUMNS).where(job.c.tenant == tenant, job.c.id == job_id)
     ).one_or_none()
     if row is None:
-        raise NotFound(
-            "job.unknown", "there is no such job", subject=job_id, hint="list jobs with GET /v1/jobs"
-        )
+        raise unknown(job_id)
     return Job(*row)
+
+
+def unknown(job_id: str) -> NotFound:
+    """Return the error for a job that there is not, or not for this caller."""
+    return NotFound("job.unknown", "there is no such job", subject=job_id, hint="list jobs with GET /v1/jobs")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What is looked at again and again while a job is followed: some hundred bytes of a row that may hold 8 MiB."""
+
+    id: str
+    project: str
+    actor: str
+    state: str
+    decision: str
+    steps: list[dict[str, Any]]
+    bundle: str | None
+    charge: int | None
+    currency: str | None
+
+
+_LOOK = sa.select(*(job.c[field.name] for field in dataclasses.fields(Look)))
+
+
+def look(connection: sa.Connection, tenant: UUID, job_id: str) -> Look:
+    """Return where a job is now; raises NotFound ``job.unknown``."""
+    row = connection.execute(_LOOK.where(job.c.tenant == tenant, job.c.id == job_id)).one_or_none()
+    if row is None:
+        raise unknown(job_id)
+    return Look(*row)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Summary:
+    """A job in a listing: all of its row but the spec and what else grows with the circuits and backends."""
+
+    id: str
+    state: str
+    project: str
+    actor: str
+    team: str
+    cost_center: str
+    classification: str
+    purpose: str
+    spec_digest: str
+    shots: int
+    backend: str | None
+    provider: str | None
+    decision: str
+    price: int | None
+    currency: str | None
+    attempt: int
+    cancel_requested: bool
+    charge: int | None
+    bundle: str | None
+    error: dict[str, Any] | None
+    steps: list[dict[str, Any]]
+    created: dt.datetime
+    updated: dt.datetime
+
+
+_CONTEXT = {name: job.c.context[name].astext.label(name) for name in ("classification", "purpose")}
+_SUMMARY = [
+    _CONTEXT[field.name] if field.name in _CONTEXT else job.c[field.name]
+    for field in dataclasses.fields(Summary)
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """Which jobs somebody may see: all jobs of some projects, and those of one principal wherever they are."""
+
+    projects: tuple[str, ...]
+    actor: str | None
 
 
 def find_same(
@@ -142,24 +216,42 @@ def list_page(
     state: str | None,
     project: str | None,
     actor: str | None,
-    before: tuple[Any, str] | None,
+    before: tuple[dt.datetime, str] | None,
     limit: int,
-) -> list[Job]:
-    """Return jobs, newest first, after the cursor ``before`` = (created, id)."""
-    statement = (
-        sa.select(*_COLUMNS)
+    seen: Seen | None = None,
+) -> list[Summary]:
+    """Return jobs, newest first, after the cursor ``before`` = (created, id); only those of ``seen``, if given."""
+    newest = (
+        sa.select(*_SUMMARY)
         .where(job.c.tenant == tenant)
         .order_by(job.c.created.desc(), job.c.id.desc())
         .limit(limit)
     )
     for column, value in ((job.c.state, state), (job.c.project, project), (job.c.actor, actor)):
         if value is not None:
-            statement = statement.where(column == value)
+            newest = newest.where(column == value)
     if before is not None:
-        statement = statement.where(
+        newest = newest.where(
             sa.tuple_(job.c.created, job.c.id) < sa.tuple_(*(sa.literal(v) for v in before))
         )
-    return [Job(*row) for row in connection.execute(statement)]
+    if seen is not None:
+        newest = _seen(newest, seen, limit)
+    return [Summary(*row) for row in connection.execute(newest)]
+
+
+def _seen(newest: sa.Select[Any], seen: Seen, limit: int) -> sa.Select[Any]:  # Any: columns of `Summary`
+    """Merge the newest of each project, and of the actor's elsewhere: each is a walk along one index that ends at the limit."""
+    projects = sa.literal(list(seen.projects), ARRAY(sa.Text))
+    named = sa.func.unnest(projects).table_valued("project").render_derived("seen")
+    inside = newest.where(job.c.project == named.c.project).lateral("inside")
+    parts = [sa.select(inside).select_from(named.join(inside, sa.true()))]
+    if seen.actor is not None:
+        elsewhere = newest.where(job.c.actor == seen.actor, job.c.project != sa.all_(projects)).subquery(
+            "elsewhere"
+        )
+        parts.append(sa.select(elsewhere))
+    merged = sa.union_all(*parts).subquery("merged")
+    return sa.select(merged).order_by(merged.c.created.desc(), merged.c.id.desc()).limit(limit)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -271,8 +363,12 @@ def without_task(connection: sa.Connection, tenant: UUID, older_than_s: float) -
     quiet = job.c.updated < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, older_than_s)
     key = sa.cast(job.c.tenant, sa.Text) + "/" + job.c.id  # `qcos.db.queue.Task.key`
     lost = sa.not_(queue.has_live_task(key))
-    statement = sa.select(job.c.id, job.c.driver).where(job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet, lost)
-    return [(row.id, row.driver) for row in connection.execute(statement.order_by(job.c.updated).limit(10_000))]
+    statement = sa.select(job.c.id, job.c.driver).where(
+        job.c.tenant == tenant, job.c.state.in_(UNFINISHED), quiet, lost
+    )
+    return [
+        (row.id, row.driver) for row in connection.execute(statement.order_by(job.c.updated).limit(10_000))
+    ]
 
 
 def counts_by_state(connection: sa.Connection, tenant: UUID) -> dict[str, int]:

@@ -147,4 +147,5 @@ def _records() -> None:
             primary key (tenant, job, line)
         )""")
     op.execute("create unique index charge_n on qcos.charge (tenant, n)")
+    op.execute("create index charge_n_of_project on qcos.charge (tenant, project, n desc)")
     op.execute("create index charge_at on qcos.charge (tenant, at)")

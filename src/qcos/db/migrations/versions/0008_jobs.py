@@ -58,6 +58,8 @@ def upgrade() -> None:
         "create unique index job_idempotency on qcos.job (tenant, actor, idempotency_key) where idempotency_key is not null"
     )
     op.execute("create index job_newest on qcos.job (tenant, created desc) include (id)")
+    op.execute("create index job_newest_of_actor on qcos.job (tenant, actor, created desc, id desc)")
+    op.execute("create index job_newest_of_project on qcos.job (tenant, project, created desc, id desc)")
     op.execute(
         "create index job_unfinished on qcos.job (tenant, id) where state in ('queued', 'submitting', 'running', 'collected')"
     )
