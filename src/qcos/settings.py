@@ -49,7 +49,10 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="Policy evaluation processes of the API."
     )
     circuit_processes: int = Field(
-        default=2, ge=1, le=64, description="Circuit reading processes of the API; 30 MB each."
+        default=2,
+        ge=1,
+        le=64,
+        description="Circuit reading processes of the API, 30 MB each; one tenant's jobs leave one of them to others.",
     )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
     pool_size: int = Field(default=12, ge=2, le=200, description="Database connections of one process.")

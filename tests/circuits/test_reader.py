@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import uuid
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qcos.base.errors import Invalid, Limit, Unavailable
+from qcos.base.process import DeadlineExceeded, ProcessPool
 from qcos.circuits import reader as module
 from qcos.circuits.reader import CircuitReader
 
@@ -101,19 +103,37 @@ def test_many_threads_get_their_own_facts() -> None:
         two.close()
 
 
-def test_all_circuits_of_a_job_share_one_allowance() -> None:
-    """Each is read in time, all together are not: the refusal says so, and what was read stays known."""
-    reader = CircuitReader(1, job_s=0.3)
+class _Laborious:
+    """A process, and the pool that lends it, that takes three seconds of its own clock for each circuit."""
+
+    def __init__(self, inner: ProcessPool) -> None:
+        self.inner, self.spent_s = inner, 3.0
+
+    @contextlib.contextmanager
+    def child(self) -> Iterator[_Laborious]:
+        yield self
+
+    def call(self, request: bytes, deadline_s: float) -> bytes:
+        if deadline_s < self.spent_s:
+            raise DeadlineExceeded("process.deadline", "the work was stopped at its deadline")
+        return self.inner.call(request, 30)
+
+
+def test_all_circuits_of_a_job_share_one_allowance(own: CircuitReader) -> None:
+    """Law 9: each is read in time, all together are not. The refusal says so, and what was read stays known."""
+    pool = own._pool
+    own._pool = _Laborious(pool)  # type: ignore[assignment]
+    programs = [(_program(n), "QASM3") for n in range(1, 6)]
     try:
-        reader.read(_program(1), "QASM3")  # the process is ready
-        programs = [(_program(1) + b"h q;\n" * 20_000 + b"x q;\n" * n, "QASM3") for n in range(30)]
         with pytest.raises(Limit) as caught:
-            reader.read_job(programs, uuid.uuid4())
-        assert (caught.value.code, caught.value.expected) == ("circuit.deadline", "at most 0.3 s")
-        assert "job" in caught.value.message
-        assert len(reader._cache) > 1
+            own.read_job(programs, uuid.uuid4())
+        assert (caught.value.code, caught.value.expected) == ("circuit.deadline", "at most 10 s")
+        assert caught.value.message == "reading the circuits of the job took too long"
+        known = own.recall(programs[:3])
+        assert known is not None and [f.size for f in known] == [1, 2, 3]
+        assert len(own.read_job(programs, uuid.uuid4())) == 5, "the rest fits into the next job's allowance"
     finally:
-        reader.close()
+        own._pool = pool
 
 
 def test_a_job_of_known_circuits_needs_no_process(own: CircuitReader) -> None:
@@ -134,9 +154,8 @@ def test_a_refusal_is_recalled_too(own: CircuitReader) -> None:
     assert second.value.as_dict() == first.value.as_dict()
 
 
-def test_a_tenants_jobs_do_not_crowd_out_another_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With as many of its jobs in reading as it may have, a tenant waits for itself; others are read."""
-    monkeypatch.setattr(module, "READ_JOBS_PER_TENANT", 1)
+def test_a_tenants_jobs_do_not_crowd_out_another_tenant() -> None:
+    """A tenant waits for itself and leaves one process to others, whatever it has in reading."""
     reader, crowd, other = CircuitReader(2, wait_s=0.0), uuid.uuid4(), uuid.uuid4()
     try:
         with reader._turn(crowd):  # one of its jobs is being read
@@ -151,7 +170,6 @@ def test_a_tenants_jobs_do_not_crowd_out_another_tenant(monkeypatch: pytest.Monk
 
 def test_only_so_many_of_a_tenants_jobs_wait(own: CircuitReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits holds a thread of the server: the rest is told at once to come again."""
-    monkeypatch.setattr(module, "READ_JOBS_PER_TENANT", 1)
     monkeypatch.setattr(module, "READ_JOBS_WAITING", 1)
     crowd = uuid.uuid4()
     with ThreadPoolExecutor(1) as threads:

@@ -32,8 +32,8 @@ Answer = dict[str, Any]  # Any: the child's JSON
 class CircuitReader:
     """Reads circuits in killable processes and remembers what it read. Safe for many threads.
 
-    Nobody can keep it from others: a tenant has at most `READ_JOBS_PER_TENANT` jobs in reading, each at most `READ_JOB_S` seconds, and the
-    processes are lent for one circuit at a time, in the order of asking.
+    Nobody can keep it from others: a tenant has at most `READ_JOBS_PER_TENANT` jobs in reading, and one less than there are processes, each
+    at most `READ_JOB_S` seconds; the processes are lent for one circuit at a time, in the order of asking.
 
     Args:
         pool_size: Processes that read; each takes 30 MB and is used by one caller at a time.
@@ -52,6 +52,7 @@ class CircuitReader:
     ) -> None:
         self._pool = ProcessPool("qcos.circuits.child", size=pool_size, memory_bytes=CIRCUIT_MEMORY_BYTES)
         self._deadline_s, self._job_s, self._wait_s = deadline_s, job_s, wait_s
+        self._at_once = max(1, min(READ_JOBS_PER_TENANT, pool_size - 1))
         self._cache: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self._turns: dict[UUID, Line[None]] = {}
         self._lock = threading.Lock()
@@ -123,7 +124,7 @@ class CircuitReader:
             with self._lock:
                 turns = self._turns.get(tenant)
                 if turns is None:
-                    turns = self._turns[tenant] = Line([None] * READ_JOBS_PER_TENANT)
+                    turns = self._turns[tenant] = Line([None] * self._at_once)
             try:
                 if turns.waiting >= READ_JOBS_WAITING:
                     raise TimeoutError
@@ -132,7 +133,7 @@ class CircuitReader:
                 raise Unavailable(
                     "circuit.crowded",
                     "the circuits of other jobs of this tenant are still being read",
-                    expected=f"{READ_JOBS_PER_TENANT} jobs of a tenant at once",
+                    expected=f"{self._at_once} at once",
                     hint="try again; circuits that were read before are known and need no reading",
                     retry_after_s=1.0,
                 ) from None
