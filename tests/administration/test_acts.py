@@ -12,14 +12,17 @@ import sqlalchemy as sa
 from qcos.administration import funds, installation, people, policies
 from qcos.administration.act import Act, Authority, acting
 from qcos.administration.funds import micros
+from qcos.base.canonical import digest_of
 from qcos.base.clock import now
-from qcos.base.errors import Conflict, Denied, Invalid, NotFound, QcosError
+from qcos.base.errors import Conflict, Denied, Invalid, NotFound, QcosError, Unavailable
+from qcos.base.limits import PAGE_MAX
 from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.identity import tokens
 from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
-from qcos.policy.store import ActiveBundles
+from qcos.policy.model import Decision
+from qcos.policy.store import ActiveBundles, get_decision, list_decisions
 
 Doing = Callable[[Act], Any]
 
@@ -34,11 +37,14 @@ class Office:
         self.admin = tokens.read(made.token)[1]
         self.auditor = self.token_of("user:carol", "auditor")
 
-    def token_of(self, principal: str, role: str, days: float = 1) -> bytes:
+    def token_of(
+        self, principal: str, role: str | None, days: float = 1, *, project: str | None = None
+    ) -> bytes:
         minted = tokens.mint(self.tenant)
         with scope(self.engine, self.tenant) as connection:
             identity.create_principal(connection, self.tenant, principal)
-            identity.grant_role(connection, self.tenant, principal, role)
+            if role is not None:
+                identity.grant_role(connection, self.tenant, principal, role, project)
             identity.create_token(
                 connection, self.tenant, principal, minted.hash, minted.id, now() + dt.timedelta(days=days)
             )
@@ -52,6 +58,21 @@ class Office:
         with scope(self.engine, self.tenant) as connection:
             rows = connection.exec_driver_sql("select act from qcos.ledger_record order by time, seq")
             return [row[0] for row in rows]
+
+    def records(self) -> list[Any]:
+        with scope(self.engine, self.tenant) as connection:
+            rows = connection.exec_driver_sql(
+                "select convert_from(record, 'utf8')::json from qcos.ledger_record order by time, seq"
+            )
+            return [row[0] for row in rows]
+
+    def decision(self, id: str) -> Decision:
+        with scope(self.engine, self.tenant) as connection:
+            return get_decision(connection, self.tenant, id)
+
+    def decisions(self) -> int:
+        with scope(self.engine, self.tenant) as connection:
+            return len(list_decisions(connection, self.tenant))
 
 
 @pytest.fixture
@@ -101,15 +122,154 @@ ACTS: dict[str, tuple[Doing, str]] = {
 
 @pytest.mark.parametrize(("doing", "act"), ACTS.values(), ids=list(ACTS))
 def test_an_act_is_done_with_its_record_or_refused_without(office: Office, doing: Doing, act: str) -> None:
-    """Laws 1 and 4: the administrator's act leaves exactly one record; the auditor's leaves none and changes nothing."""
+    """Laws 1 and 4: the administrator's act leaves exactly one record; the auditor's leaves that it was refused."""
     before = office.acts()
     with pytest.raises(Denied) as caught:
         office.do(doing, office.auditor)
     assert caught.value.code == "access.denied"
     assert caught.value.details["reasons"] and caught.value.details["policy_version"] == shipped().version
-    assert office.acts() == before
+    assert office.acts() == [*before, "access.denied"]
     office.do(doing)
-    assert office.acts() == [*before, act]
+    assert office.acts() == [*before, "access.denied", act]
+
+
+@pytest.mark.parametrize("doing", [doing for doing, _ in ACTS.values()], ids=list(ACTS))
+def test_the_decision_stands_in_the_record(office: Office, doing: Doing) -> None:
+    """R3.6, R5.2: who asks why it was permitted finds the decision with all that policy saw."""
+    office.do(doing)
+    details = office.records()[-1]["details"]
+    decision = office.decision(details["decision"])
+    assert decision.allow and decision.entrypoint == "acts"
+    assert details["policy_version"] == decision.bundle_version == shipped().version
+    assert decision.input_digest == digest_of(decision.input)
+    assert decision.input["principal"]["id"] == installation.ADMINISTRATOR
+
+
+@pytest.mark.parametrize("what", ["budget.set", "ledger.read", "token.read"])
+def test_a_refusal_is_kept_with_its_decision(office: Office, what: str) -> None:
+    """R3.6, R5.2: of reads too, in a scope of its own; the caller's own scope leaves nothing."""
+    stranger = office.token_of("user:mallory", None)
+
+    def tries(act: Act) -> None:
+        identity.create_project(act.connection, act.tenant, "p", team="t", cost_center="c")
+        act.permit(what, "it", project="p")
+
+    with pytest.raises(Denied) as caught:
+        office.do(tries, stranger)
+    last = office.records()[-1]
+    assert (last["act"], last["actor"], last["object"], last["project"]) == (
+        "access.denied",
+        "user:mallory",
+        "it",
+        "p",
+    )
+    decision = office.decision(last["details"]["decision"])
+    assert (decision.allow, decision.subject, decision.input["act"]) == (False, "it", what)
+    assert last["details"] == {
+        "act": what,
+        "codes": ["access.denied"],
+        "decision": caught.value.details["decision_id"],
+        "input": decision.input_digest,
+        "policy_version": shipped().version,
+    }
+    with pytest.raises(NotFound):
+        office.do(lambda a: identity.get_project(a.connection, a.tenant, "p"))
+
+
+def test_a_refusal_that_cannot_be_recorded_is_told_as_such(office: Office, database: Any) -> None:
+    """Law 1: without its record there is not even a refusal, only "try again"."""
+    before = office.acts()
+    owner = sa.create_engine(database.admin_url)
+    with owner.begin() as connection:
+        connection.exec_driver_sql("revoke insert on qcos.ledger_entry from qcos_app")
+    try:
+        with pytest.raises(Unavailable) as caught:
+            office.do(lambda a: a.permit("budget.set", "p"), office.auditor)
+    finally:
+        with owner.begin() as connection:
+            connection.exec_driver_sql("grant insert on qcos.ledger_entry to qcos_app")
+        owner.dispose()
+    assert (caught.value.code, caught.value.got) == ("access.unrecorded", "ledger.unavailable")
+    assert office.acts() == before and office.decisions() == 0
+
+
+def test_a_refusal_of_an_impossible_name_is_recorded_too(office: Office) -> None:
+    """R5.2: nobody hides behind an object that the database could not keep."""
+    with pytest.raises(Denied):
+        office.do(lambda a: a.permit("budget.set", "p\0\ud800" + "x" * 100_000), office.auditor)
+    assert office.records()[-1]["object"].startswith("p\ufffd?xxx")
+
+
+def test_what_is_permitted_to_read_or_only_asked_leaves_nothing(office: Office) -> None:
+    """A listing asks what it may show; a permitted read costs no write."""
+    before = office.acts()
+    office.do(lambda a: a.permit("ledger.read"), office.auditor)
+    assert office.do(lambda a: a.may("job.read", project="p"), office.auditor) is True
+    assert office.do(lambda a: a.may("budget.set", "p", project="p"), office.auditor) is False
+    assert office.do(lambda a: a.may("budget.set", "p", project="p")) is True
+    assert office.acts() == before and office.decisions() == 0
+
+
+def test_the_administrator_of_a_project_stays_in_it(office: Office) -> None:
+    """R11.4: he neither raises its budget nor makes another administrator; he gives the roles below his."""
+    office.do(lambda a: people.create_project(a, "p", "t", "c"))
+    head = office.token_of("user:head", "quantum-admin", project="p")
+    refused: list[Doing] = [
+        lambda a: funds.set_budget(a, "p", "9000", "USD"),
+        lambda a: people.grant_role(a, "user:carol", "quantum-admin", "p"),
+        lambda a: people.grant_role(a, "user:head", "quantum-admin", None),
+        lambda a: people.revoke_role(a, "user:head", "quantum-admin", "p"),
+        lambda a: people.create_token(a, "user:carol", 1),
+        lambda a: people.disable_principal(a, "user:carol"),
+    ]
+    for doing in refused:
+        with pytest.raises(Denied):
+            office.do(doing, head)
+    assert office.do(lambda a: people.grant_role(a, "user:carol", "quantum-user", "p"), head) is True
+
+
+def test_a_leaked_token_ends_with_all_that_were_made_with_it(office: Office) -> None:
+    """R11.8, R8.1: whoever found it cannot keep what he made meanwhile; each end is recorded."""
+    first = office.do(lambda a: people.create_token(a, installation.ADMINISTRATOR, 9))[0]
+    second = office.do(lambda a: people.create_token(a, installation.ADMINISTRATOR, 9), first.hash)[0]
+    third = office.do(lambda a: people.create_token(a, "user:carol", 9), second.hash)[0]
+    aside = office.do(lambda a: people.create_token(a, "user:carol", 9))[0]
+    before = len(office.acts())
+    ended = office.do(lambda a: people.revoke_token(a, first.id))
+    assert ended == [first.id, second.id, third.id]
+    for minted in (first, second, third):
+        with pytest.raises(Denied) as caught:
+            office.do(lambda a: a.principal.id, minted.hash)
+        assert caught.value.code == "auth.revoked"
+    assert office.do(lambda a: a.principal.id, aside.hash) == "user:carol"
+    records = office.records()[before:]
+    assert [(r["act"], r["object"], r["details"]["root"]) for r in records] == [
+        ("token.revoked", minted.id, first.id) for minted in (first, second, third)
+    ]
+
+
+def test_a_token_is_revoked_once(office: Office) -> None:
+    """R5.2: what was over already is not recorded as done."""
+    made = office.do(lambda a: people.create_token(a, "user:carol", 1))[0]
+    assert office.do(lambda a: people.revoke_token(a, made.id)) == [made.id]
+    before = office.acts()
+    assert office.do(lambda a: people.revoke_token(a, made.id)) == []
+    assert office.acts() == before
+    with pytest.raises(NotFound):
+        office.do(lambda a: people.revoke_token(a, "tok-0"))
+
+
+def test_everybody_ends_his_own_token_however_many_he_has(office: Office) -> None:
+    """R11.8: it is looked up by its id, not on the first page of a listing."""
+    with scope(office.engine, office.tenant) as connection:
+        for _ in range(PAGE_MAX + 1):
+            made = tokens.mint(office.tenant)
+            ends = now() + dt.timedelta(days=1)
+            identity.create_token(connection, office.tenant, "user:carol", made.hash, made.id, ends)
+    assert office.do(lambda a: people.revoke_token(a, made.id), office.auditor) == [made.id]
+    other = office.do(lambda a: a.principal.token_id)
+    with pytest.raises(Denied):
+        office.do(lambda a: people.revoke_token(a, other), office.auditor)
 
 
 def test_an_act_that_fails_afterwards_leaves_no_record(office: Office) -> None:
@@ -148,12 +308,30 @@ def test_nobody_prolongs_his_own_access(office: Office) -> None:
 
 
 def test_a_disabled_principal_is_out(office: Office) -> None:
-    """R8.1: with all his tokens, at once."""
-    with scope(office.engine, office.tenant) as connection:
-        identity.disable_principal(connection, office.tenant, "user:carol", now())
+    """R8.1: with all his tokens, at once, until he is enabled; recorded when it changes something."""
+    before = office.acts()
+    shut = office.do(lambda a: people.disable_principal(a, "user:carol"))
+    assert office.do(lambda a: people.disable_principal(a, "user:carol")) == shut
+    assert shut.disabled is not None
     with pytest.raises(Denied) as caught:
         office.do(lambda a: a.principal.id, office.auditor)
     assert caught.value.code == "auth.disabled"
+    for _ in range(2):
+        assert office.do(lambda a: people.enable_principal(a, "user:carol")).disabled is None
+    assert office.do(lambda a: a.principal.id, office.auditor) == "user:carol"
+    assert office.acts() == [*before, "principal.disabled", "principal.enabled"]
+
+
+def test_nobody_disables_himself_or_somebody_unknown(office: Office) -> None:
+    """R8.1: somebody is left who can undo it."""
+    before = office.acts()
+    with pytest.raises(Conflict) as caught:
+        office.do(lambda a: people.disable_principal(a, installation.ADMINISTRATOR))
+    assert caught.value.code == "principal.self"
+    for doing in (people.disable_principal, people.enable_principal):
+        with pytest.raises(NotFound):
+            office.do(lambda a, doing=doing: doing(a, "user:nobody"))
+    assert office.acts() == before
 
 
 def test_a_budget_needs_its_project_and_tells_what_was_before(office: Office) -> None:

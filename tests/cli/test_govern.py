@@ -106,6 +106,12 @@ def test_people(run: Run, wire: Wire) -> None:
     assert wire.asked[-1].json() == {"role": "auditor"}
     assert run("role", "revoke", "user:a@b.c", "auditor", "-p", "p").code == 0
     assert wire.asked[-1].query == {"role": "auditor", "project": "p"}
+    for verb in ("disable", "enable"):
+        wire.on("POST", f"principals/user:a@b.c/{verb}", told(person))
+        assert f"user:a@b.c is {verb}d" in run("principal", verb, "user:a@b.c").out
+        assert run("principal", verb, "user:a@b.c", "--json").json() == person
+    wire.on("DELETE", "tokens/tok-1", told({"id": "tok-1", "revoked": True, "ended": 3}))
+    assert "tok-1 is revoked; 3 ended with all that were made with it" in run("token", "revoke", "tok-1").out
     assert run("project", "create", "p", "--team", "t", "--cost-center", "CC").code == 0
     assert wire.asked[-1].json() == {"id": "p", "team": "t", "cost_center": "CC"}
 

@@ -235,8 +235,10 @@ request = st.fixed_dictionaries(
                 "purpose": st.sampled_from(["production-benchmark", "research", " PRODUCTION", "pro"])
                 | label,
                 "total_shots": amount,
+                "cost_center": st.sampled_from(["CC-1", "CC-2"]) | words,
             }
         ),
+        "project": st.just({"id": "drug-discovery", "cost_center": "CC-1"}),
         "principal": st.fixed_dictionaries({"id": st.just("user:a@b"), "roles": role}),
         "budget": funds,
         "quota": quota,
@@ -257,18 +259,36 @@ def test_shipped_job_policies_agree(ours: Ours, opa: Opa, document: dict[str, An
 @COMPARE
 @given(
     act=st.sampled_from(
-        ["job.submit", "job.cancel", "token.create", "budget.set", "ledger.read", "whoami.read", "no"]
+        [
+            "job.submit",
+            "job.cancel",
+            "token.create",
+            "budget.set",
+            "role.grant",
+            "ledger.read",
+            "whoami.read",
+            "no",
+        ]
     ),
     project=st.sampled_from(["", "q"]),
     own=st.booleans() | st.none() | st.just("true"),
     roles=role,
+    tenant_roles=role,
+    given=st.sampled_from([{}, {"role": "quantum-admin"}, {"role": "auditor"}, {"role": None}]),
 )
 def test_shipped_act_policies_agree(
-    ours: Ours, opa: Opa, act: str, project: str, own: object, roles: list[str]
+    ours: Ours,
+    opa: Opa,
+    act: str,
+    project: str,
+    own: object,
+    roles: list[str],
+    tenant_roles: list[str],
+    given: dict[str, Any],
 ) -> None:
     """Differential: roles and acts."""
-    document = {**sample("acts"), "act": act, "project": project, "own": own}
-    document["principal"]["roles"] = roles
+    document = {**sample("acts"), "act": act, "project": project, "own": own, "details": given}
+    document["principal"] |= {"roles": roles, "tenant_roles": tenant_roles}
     assert ours.answer(bundle.shipped(), "acts", document) == opa.answer(bundle.shipped(), "acts", document)
 
 
@@ -300,6 +320,9 @@ def spoil(document: dict[str, Any], path: list[str], value: Any) -> None:
             ["job", "purpose"],
             ["job", "project"],
             ["job", "total_shots"],
+            ["job", "cost_center"],
+            ["project"],
+            ["project", "cost_center"],
             ["principal", "roles"],
             ["principal", "id"],
             ["budget"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -104,22 +106,80 @@ def test_an_expired_token_is_denied_from_its_very_instant(
 def test_a_revoked_token_is_denied_and_revoked_once(engine: sa.Engine, tenant: UUID, minted: Minted) -> None:
     """R11.8."""
     with scope(engine, tenant) as connection:
-        assert store.revoke_token(connection, tenant, minted.id, AT) is True
-        assert store.revoke_token(connection, tenant, minted.id, AT + dt.timedelta(hours=1)) is False
+        assert store.revoke_token(connection, tenant, minted.id, AT) == [minted.id]
+        assert store.revoke_token(connection, tenant, minted.id, AT + dt.timedelta(hours=1)) == []
         _refused(Denied, "auth.revoked", lambda: store.authenticate(connection, tenant, minted.hash, AT))
         _refused(NotFound, "token.unknown", lambda: store.revoke_token(connection, tenant, "tok-0", AT))
         (listed,) = store.list_tokens(connection, tenant)
     assert listed.revoked == AT
 
 
+def _child(connection: sa.Connection, tenant: UUID, parent: str | None) -> Minted:
+    made = tokens.mint(tenant)
+    store.create_token(connection, tenant, ALICE, made.hash, made.id, tokens.expiry(AT), parent=parent, at=AT)
+    return made
+
+
+def test_a_token_ends_with_its_descendants(engine: sa.Engine, tenant: UUID, minted: Minted) -> None:
+    """R11.8: children and theirs; neither what made it nor its siblings."""
+    with scope(engine, tenant) as connection:
+        child = _child(connection, tenant, minted.id)
+        sibling = _child(connection, tenant, minted.id)
+        grandchildren = [_child(connection, tenant, child.id).id for _ in range(3)]
+        store.revoke_token(connection, tenant, grandchildren[0], AT)
+        ended = store.revoke_token(connection, tenant, child.id, AT + dt.timedelta(hours=1))
+        assert ended == [child.id, *sorted(grandchildren[1:])]
+        listed = {token.id: token for token in store.list_tokens(connection, tenant)}
+    assert listed[grandchildren[0]].revoked == AT
+    assert listed[minted.id].revoked is None and listed[sibling.id].revoked is None
+    assert (listed[minted.id].parent, listed[child.id].parent) == (None, minted.id)
+
+
+def test_a_revoked_token_makes_no_other(engine: sa.Engine, tenant: UUID, minted: Minted) -> None:
+    """R11.8: also when it was good a moment ago, when its owner authenticated."""
+    with scope(engine, tenant) as connection:
+        store.revoke_token(connection, tenant, minted.id, AT)
+        _refused(Denied, "auth.revoked", lambda: _child(connection, tenant, minted.id))
+
+
+def test_a_token_made_while_its_parent_is_revoked_ends_too(
+    engine: sa.Engine, tenant: UUID, minted: Minted
+) -> None:
+    """R11.8: the revocation waits for the scope that makes it, and looks again."""
+
+    def revoke() -> list[str]:
+        with scope(engine, tenant) as connection:
+            return store.revoke_token(connection, tenant, minted.id, AT)
+
+    with ThreadPoolExecutor(1) as pool:
+        with scope(engine, tenant) as connection:
+            child = _child(connection, tenant, minted.id)
+            ended = pool.submit(revoke)
+            waiting = "select count(*) from pg_locks where not granted"
+            while not ended.done():
+                with scope(engine, None) as watcher:
+                    if watcher.exec_driver_sql(waiting).scalar_one():
+                        break
+        assert ended.result() == [minted.id, child.id]
+
+
+def test_a_token_is_found_by_its_id(engine: sa.Engine, tenant: UUID, minted: Minted) -> None:
+    with scope(engine, tenant) as connection:
+        found = store.find_token(connection, tenant, minted.id)
+        assert found is not None and (found.id, found.principal, found.created) == (minted.id, ALICE, AT)
+        assert store.find_token(connection, tenant, "tok-0") is None
+
+
 def test_a_disabled_principal_is_denied_until_it_is_let_in_again(
     engine: sa.Engine, tenant: UUID, minted: Minted
 ) -> None:
     with scope(engine, tenant) as connection:
-        store.disable_principal(connection, tenant, ALICE, AT)
+        assert store.disable_principal(connection, tenant, ALICE, AT) is True
+        assert store.disable_principal(connection, tenant, ALICE, AT + dt.timedelta(hours=1)) is False
         _refused(Denied, "auth.disabled", lambda: store.authenticate(connection, tenant, minted.hash, AT))
         assert store.get_principal(connection, tenant, ALICE).disabled == AT
-        store.disable_principal(connection, tenant, ALICE, None)
+        assert store.disable_principal(connection, tenant, ALICE, None) is True
+        assert store.disable_principal(connection, tenant, ALICE, None) is False
         assert store.authenticate(connection, tenant, minted.hash, AT).id == ALICE
         _refused(
             NotFound, "principal.unknown", lambda: store.disable_principal(connection, tenant, "user:bob", AT)
@@ -211,6 +271,7 @@ def test_listings_go_on_where_the_page_before_ended(engine: sa.Engine, tenant: U
         "update qcos.api_token set expires = now() + interval '99 years'",
         "update qcos.api_token set principal = 'user:mallory'",
         "update qcos.api_token set hash = hash",
+        "update qcos.api_token set parent = null",
         "update qcos.principal set id = 'user:mallory'",
         "delete from qcos.principal",
         "delete from qcos.api_token",
@@ -228,10 +289,33 @@ def test_the_application_cannot_rewrite_who_somebody_is(
         connection.exec_driver_sql(change)
 
 
-def test_attributes_have_a_limit(engine: sa.Engine, tenant: UUID) -> None:
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for level in range(levels):
+        value = {"a": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [
+        ({"x": "y" * 20_000}, "principal.attributes"),
+        ({"x": "é" * 9_000}, "principal.attributes"),
+        ({"x": nested(16)}, "principal.attributes"),
+        ({"x": nested(200)}, "principal.attributes"),
+        ({"x": nested(900)}, "principal.attributes"),
+        ({"x": ["a\0b"]}, "principal.attributes"),
+        ({"x": 2**53}, "json.number"),
+        ({"x": float("nan")}, "json.number"),
+    ],
+)
+def test_attributes_have_limits(engine: sa.Engine, tenant: UUID, attributes: Any, code: str) -> None:
+    """R11.5: they travel in every policy input, so size, depth and content are bounded."""
     with scope(engine, tenant) as connection:
         _refused(
             Invalid,
-            "principal.attributes",
-            lambda: store.create_principal(connection, tenant, "user:bob", attributes={"x": "y" * 20_000}),
+            code,
+            lambda: store.create_principal(connection, tenant, "user:bob", attributes=attributes),
         )
+        made = store.create_principal(connection, tenant, "user:bob", attributes={"x": nested(15)})
+        assert store.get_principal(connection, tenant, "user:bob").attributes == made.attributes

@@ -221,7 +221,7 @@ def test_lockout_is_refused(policy_engine: PolicyEngine) -> None:
     """A bundle under which nobody could put it right is not activated."""
     document = sample("acts")
     document.update(act="policy.activate", own=False)
-    document["principal"]["roles"] = ["quantum-admin"]
+    document["principal"] |= {"roles": ["quantum-admin"], "tenant_roles": ["quantum-admin"]}
     check.refuse_lockout(policy_engine, bundle.shipped(), document)
     locked = bundle.extend(
         bundle.shipped(), {"acts/no.rego": 'package qcos.acts.no\ndeny contains "never"\n'}

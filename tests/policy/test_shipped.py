@@ -28,6 +28,8 @@ ACTS = [
     "project.read",
     "principal.create",
     "principal.read",
+    "principal.disable",
+    "principal.enable",
     "role.grant",
     "role.revoke",
     "token.create",
@@ -52,9 +54,21 @@ def ask(engine: PolicyEngine, **changes: dict[str, Any] | None) -> Verdict:
     return engine.evaluate(bundle.shipped(), "jobs", document)
 
 
-def act(engine: PolicyEngine, act: str, roles: list[str], *, own: bool = False) -> Verdict:
+def act(
+    engine: PolicyEngine,
+    act: str,
+    roles: list[str],
+    *,
+    own: bool = False,
+    everywhere: bool = True,
+    role: str = "auditor",
+) -> Verdict:
+    """Ask about an act of somebody whose roles hold everywhere, or in the project only."""
     document = sample("acts")
     document["act"], document["own"], document["principal"]["roles"] = act, own, roles
+    document["principal"]["tenant_roles"] = roles if everywhere else []
+    if act.startswith("role."):
+        document["details"] = {"role": role}
     return engine.evaluate(bundle.shipped(), "acts", document)
 
 
@@ -76,6 +90,7 @@ def test_bundle_is_valid_and_annotated() -> None:
         "qcos.jobs.access",
         "qcos.jobs.budget",
         "qcos.jobs.classification",
+        "qcos.jobs.cost_center",
         "qcos.jobs.quota",
     )
     assert facts.policies["acts"] == ("qcos.acts.permissions",)
@@ -85,7 +100,7 @@ def test_bundle_is_valid_and_annotated() -> None:
 def test_sample_is_allowed(policy_engine: PolicyEngine) -> None:
     verdict = ask(policy_engine)
     assert verdict.allow and verdict.reasons == () and verdict.excluded == ()
-    assert len(verdict.policies) == 4 and verdict.duration_us > 0
+    assert len(verdict.policies) == 5 and verdict.duration_us > 0
 
 
 def test_budget_excludes_what_is_too_dear(policy_engine: PolicyEngine) -> None:
@@ -143,6 +158,17 @@ def test_quota_of_shots(policy_engine: PolicyEngine) -> None:
     assert reason.code == "quota.exceeded"
     assert reason.message == "40001 shots exceed the 40000 left of 50000 for team chemistry on 2026-11-23"
     assert ask(policy_engine, job={"total_shots": 9_999_999}, quota=None).allow
+
+
+def test_a_job_is_charged_to_its_own_project(policy_engine: PolicyEngine) -> None:
+    """R8.9: nobody spends another cost center's money by naming it in his Job Spec."""
+    assert ask(policy_engine, job={"cost_center": "R&D-001"}).allow
+    verdict = ask(policy_engine, job={"cost_center": "CC-BOARD"})
+    assert not verdict.allow
+    (reason,) = verdict.reasons
+    assert (reason.policy, reason.code) == ("qcos.jobs.cost_center", "cost_center.foreign")
+    assert reason.message == "cost center CC-BOARD is not that of project drug-discovery, which is R&D-001"
+    assert "governance.cost_center" in reason.hint
 
 
 def test_every_reason_is_told(policy_engine: PolicyEngine) -> None:
@@ -203,13 +229,53 @@ def test_users_and_engineers(policy_engine: PolicyEngine) -> None:
         assert not act(policy_engine, name, ["quantum-user", "quantum-engineer"], own=True).allow
 
 
+REACHING = {
+    "budget.set",
+    "quota.set",
+    "project.create",
+    "principal.create",
+    "principal.disable",
+    "principal.enable",
+    "token.create",
+    "token.revoke",
+    "policy.upload",
+    "policy.activate",
+    "tenant.create",
+}
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_admin_of_a_project_stays_in_it(policy_engine: PolicyEngine, name: str) -> None:
+    """R11.4, R5.4: he does not raise his own budget, make people and tokens, or choose the policies."""
+    verdict = act(policy_engine, name, ["quantum-admin"], everywhere=False)
+    assert verdict.allow == (name not in REACHING)
+    assert verdict.allow or [r.code for r in verdict.reasons] == ["access.denied"]
+
+
+@pytest.mark.parametrize("name", ["role.grant", "role.revoke"])
+def test_admin_of_a_project_appoints_no_admin(policy_engine: PolicyEngine, name: str) -> None:
+    """R11.4: he gives and takes the roles below his own."""
+    for role in ("quantum-engineer", "quantum-user", "auditor"):
+        assert act(policy_engine, name, ["quantum-admin"], everywhere=False, role=role).allow
+    assert not act(policy_engine, name, ["quantum-admin"], everywhere=False, role="quantum-admin").allow
+    assert act(policy_engine, name, ["quantum-admin"], role="quantum-admin").allow
+
+
+@pytest.mark.parametrize("name", ["job.read", "job.cancel", "decision.read", "evidence.read"])
+def test_everybody_sees_and_cancels_his_own(policy_engine: PolicyEngine, name: str) -> None:
+    """R11.4: also when the role under which he submitted was taken back."""
+    assert act(policy_engine, name, [], own=True).allow
+    assert not act(policy_engine, name, []).allow
+
+
 def test_denied_act_says_who_may(policy_engine: PolicyEngine) -> None:
     (reason,) = act(policy_engine, "budget.set", ["quantum-user"]).reasons
     assert reason.code == "access.denied"
     assert reason.message == (
-        "user:alice@company.com may not do budget.set in project drug-discovery; roles here: quantum-user"
+        "user:alice@company.com may not do budget.set in project drug-discovery; "
+        "roles for all projects: quantum-user"
     )
-    assert reason.hint == "budget.set is for: quantum-admin"
+    assert reason.hint == "budget.set is for: quantum-admin (of all projects)"
 
 
 def test_unknown_act_is_denied(policy_engine: PolicyEngine) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
+from qcos.base.errors import Denied
 from qcos.db.engine import scope
 from qcos.metering.audit import check_books
 
@@ -30,13 +33,13 @@ def test_the_six_meters(house: House) -> None:
 
 def test_a_job_is_charged_line_by_line_to_its_cost_center(house: House) -> None:
     """R8.9, R5.4: lines of a versioned price book; their sum is the charge; the charge is what was settled."""
-    job = house.run(house.spec(shots=500, governance={"cost_center": "CC-SPECIAL"}))
+    job = house.run(house.spec(shots=500, governance={"cost_center": house.cost_center}))
     lines = house.engineer.client.metering.charges(job=job["job_id"])["items"]
     assert {line["item"]: line["quantity"] for line in lines if line["item"] in ("task", "shot")} == {
         "task": 1,
         "shot": 500,
     }
-    assert {line["cost_center"] for line in lines} == {"CC-SPECIAL"}
+    assert {line["cost_center"] for line in lines} == {house.cost_center}
     assert {line["project"] for line in lines} == {house.project}
     assert len({line["price_book"] for line in lines}) == 1 and lines[0]["price_book"].startswith("2026-11")
     assert sum(line["amount"]["micro"] for line in lines) == job["charge"]["micro"]
@@ -53,6 +56,14 @@ def test_a_job_is_charged_line_by_line_to_its_cost_center(house: House) -> None:
         "used": 500,
         "available": 49_500,
     }
+
+
+def test_nobody_charges_another_cost_center(house: House) -> None:
+    """R8.9: a job that names somebody else's cost center is refused, reserves nothing and is charged to nobody."""
+    with pytest.raises(Denied) as caught:
+        house.run(house.spec(governance={"cost_center": "CC-SPECIAL"}))
+    assert caught.value.code == "cost_center.foreign"
+    assert house.budget()["reserved"]["micro"] == house.budget()["settled"]["micro"] == 0
 
 
 def test_showback_adds_up_whatever_the_grouping(house: House) -> None:

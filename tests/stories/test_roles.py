@@ -45,6 +45,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/projects"): MEMBERS,
     ("POST", "/v1/principals"): ADMIN,
     ("GET", "/v1/principals"): AUDIT,
+    ("POST", "/v1/principals/{principal}/disable"): ADMIN,
+    ("POST", "/v1/principals/{principal}/enable"): ADMIN,
     ("POST", "/v1/principals/{principal}/roles"): ADMIN,
     ("DELETE", "/v1/principals/{principal}/roles"): ADMIN,
     ("POST", "/v1/tokens"): ADMIN,
@@ -114,10 +116,11 @@ def test_each_route_lets_through_whom_it_should(settled: Any, role: str) -> None
 
 
 def test_the_auditor_changes_nothing(settled: Any) -> None:
-    """R11.4: having tried every route, the auditor has left no act behind but denied submissions."""
+    """R11.4: having tried every route, the auditor has left no act behind but denied submissions and refusals."""
     house, _, _ = settled
     acts = {record["act"] for record in house.records(actor=house.auditor.id)}
-    assert acts <= {"job.submitted", "policy.decided"}
+    assert "access.denied" in acts
+    assert acts <= {"job.submitted", "policy.decided", "access.denied"}
     assert all(r["details"].get("state", "denied") == "denied" for r in house.records(actor=house.auditor.id))
 
 

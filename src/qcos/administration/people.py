@@ -8,8 +8,7 @@ from typing import Any
 from qcos.administration.act import Act
 from qcos.base.canonical import digest_of
 from qcos.base.clock import now, rfc3339
-from qcos.base.errors import Denied, Invalid
-from qcos.base.limits import PAGE_MAX
+from qcos.base.errors import Conflict, Invalid
 from qcos.identity import store as identity
 from qcos.identity import tokens
 from qcos.identity.model import Account, Minted, Project
@@ -36,9 +35,36 @@ def create_principal(
     return made
 
 
+def disable_principal(act: Act, principal: str) -> Account:
+    """Shut a principal out with all its tokens, at once; one that is out stays so, and nothing is recorded then.
+
+    Raises:
+        Conflict: ``principal.self``: nobody shuts himself out, so somebody is left who can undo it.
+    """
+    act.permit("principal.disable", principal)
+    if principal == act.principal.id:
+        raise Conflict(
+            "principal.self",
+            "you cannot disable yourself",
+            subject=principal,
+            hint="ask another administrator, or revoke the token",
+        )
+    if identity.disable_principal(act.connection, act.tenant, principal, now()):
+        act.record("principal.disabled", principal)
+    return identity.get_principal(act.connection, act.tenant, principal)
+
+
+def enable_principal(act: Act, principal: str) -> Account:
+    """Let a disabled principal in again, with those of its tokens that neither ended nor were revoked."""
+    act.permit("principal.enable", principal)
+    if identity.disable_principal(act.connection, act.tenant, principal, None):
+        act.record("principal.enabled", principal)
+    return identity.get_principal(act.connection, act.tenant, principal)
+
+
 def grant_role(act: Act, principal: str, role: str, project: str | None) -> bool:
     """Give a role; False when it was held already (nothing is recorded then)."""
-    act.permit("role.grant", principal, project=project or "")
+    act.permit("role.grant", principal, project=project or "", details={"role": role})
     changed = identity.grant_role(act.connection, act.tenant, principal, role, project)
     if changed:
         act.record("role.granted", principal, project=project or "", role=role)
@@ -47,7 +73,7 @@ def grant_role(act: Act, principal: str, role: str, project: str | None) -> bool
 
 def revoke_role(act: Act, principal: str, role: str, project: str | None) -> None:
     """Take a role back."""
-    act.permit("role.revoke", principal, project=project or "")
+    act.permit("role.revoke", principal, project=project or "", details={"role": role})
     identity.revoke_role(act.connection, act.tenant, principal, role, project)
     act.record("role.revoked", principal, project=project or "", role=role)
 
@@ -63,17 +89,26 @@ def create_token(act: Act, principal: str, days: int) -> tuple[Minted, dt.dateti
         raise Invalid("token.days", "bad lifetime", expected=f"1 to {_MOST_DAYS} days", got=str(days))
     minted, expires = tokens.mint(act.tenant), now() + dt.timedelta(days=days)
     expires = min(expires, latest or expires)
-    identity.create_token(act.connection, act.tenant, principal, minted.hash, minted.id, expires)
-    act.record("token.created", minted.id, principal=principal, expires=rfc3339(expires))
+    parent = act.principal.token_id
+    identity.create_token(
+        act.connection, act.tenant, principal, minted.hash, minted.id, expires, parent=parent
+    )
+    act.record("token.created", minted.id, principal=principal, expires=rfc3339(expires), parent=parent)
     return minted, expires
 
 
-def revoke_token(act: Act, token_id: str) -> None:
-    """End a token at once; everybody may end his own."""
-    mine = identity.list_tokens(act.connection, act.tenant, principal=act.principal.id, limit=PAGE_MAX)
-    act.permit("token.revoke", token_id, own=any(token.id == token_id for token in mine))
-    identity.revoke_token(act.connection, act.tenant, token_id, now())
-    act.record("token.revoked", token_id)
+def revoke_token(act: Act, token_id: str) -> list[str]:
+    """End a token at once, and all that were made with it (a thief may have made some); everybody may end his own.
+
+    Returns:
+        Ids of the tokens that it ended, each with its record; none when all were revoked before.
+    """
+    token = identity.find_token(act.connection, act.tenant, token_id)
+    act.permit("token.revoke", token_id, own=token is not None and token.principal == act.principal.id)
+    ended = identity.revoke_token(act.connection, act.tenant, token_id, now())
+    if ended:
+        act.record_each("token.revoked", ended, root=token_id)
+    return ended
 
 
 def _latest_end(act: Act, principal: str) -> dt.datetime | None:
@@ -82,12 +117,8 @@ def _latest_end(act: Act, principal: str) -> dt.datetime | None:
     Raises:
         Denied: When policy lets the caller make none.
     """
-    if principal != act.principal.id:
+    if principal != act.principal.id or act.may("token.create", principal):
         act.permit("token.create", principal)
         return None
-    try:
-        act.permit("token.create", principal)
-    except Denied:
-        act.permit("token.create", principal, own=True)
-        return act.principal.token_expires
-    return None
+    act.permit("token.create", principal, own=True)
+    return act.principal.token_expires

@@ -91,6 +91,7 @@ def _token(token: Token) -> dict[str, Any]:
     return {
         "id": token.id,
         "principal": token.principal,
+        "parent": token.parent,
         "created_at": rfc3339(token.created),
         "expires_at": rfc3339(token.expires),
         "revoked_at": rfc3339(token.revoked) if token.revoked else None,
@@ -164,6 +165,18 @@ async def list_principals(request: Request, after: str | None = None, limit: int
     return answer(page(await act(request, run), size, _account, lambda account: (account.id,)))
 
 
+@router.post("/principals/{principal}/disable", summary="Shut a principal out")
+async def disable_principal(request: Request, principal: str) -> Response:
+    """Refuse all its tokens from now on, until it is enabled; not the caller's own principal."""
+    return answer(_account(await act(request, lambda caller: people.disable_principal(caller, principal))))
+
+
+@router.post("/principals/{principal}/enable", summary="Let a principal in again")
+async def enable_principal(request: Request, principal: str) -> Response:
+    """Take its tokens again that neither expired nor were revoked."""
+    return answer(_account(await act(request, lambda caller: people.enable_principal(caller, principal))))
+
+
 @router.post("/principals/{principal}/roles", summary="Give a role")
 async def grant_role(request: Request, principal: str, body: Role) -> Response:
     """Give a principal a role, for one project or for all."""
@@ -209,6 +222,6 @@ async def list_tokens(
 
 @router.delete("/tokens/{token_id}", summary="Revoke an API token")
 async def revoke_token(request: Request, token_id: str) -> Response:
-    """End a token at once."""
-    await act(request, lambda caller: people.revoke_token(caller, token_id))
-    return answer({"id": token_id, "revoked": True})
+    """End a token and all that were made with it, at once; ``ended`` counts those that were still good."""
+    ended = await act(request, lambda caller: people.revoke_token(caller, token_id))
+    return answer({"id": token_id, "revoked": True, "ended": len(ended)})

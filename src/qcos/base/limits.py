@@ -73,6 +73,7 @@ CROWD_ATTEMPTS: Final = (
 TOKEN_DAYS_DEFAULT: Final = 90  # life of an API token when nothing is asked for
 TOKEN_DAYS_MAX: Final = 366  # a token that nobody renews within a year belongs to nobody
 MAX_ATTRIBUTES_BYTES: Final = 16 * 1024  # attributes of one principal; they travel in every policy input
+MAX_ATTRIBUTES_DEPTH: Final = 16  # levels of objects and lists in them; a directory's have two or three
 
 # Metering
 MAX_MICRO: Final = 2**53 - 1  # micro-units; the largest integer RFC 8785 can carry (9 billion currency units)

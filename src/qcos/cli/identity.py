@@ -20,7 +20,7 @@ from qcos.client.model import Json
 
 project = typer.Typer(no_args_is_help=True, add_completion=False, help="List and create projects.")
 principal = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="List and create users and services."
+    no_args_is_help=True, add_completion=False, help="List, create, disable and enable users and services."
 )
 role = typer.Typer(no_args_is_help=True, add_completion=False, help="Grant and revoke roles.")
 token = typer.Typer(no_args_is_help=True, add_completion=False, help="List, create and revoke API tokens.")
@@ -97,6 +97,22 @@ def create_principal(
     emit(answer, as_json, lambda console: show_object(console, answer))
 
 
+@principal.command("disable")
+def disable_principal(principal: Who, as_json: AsJson = False) -> None:
+    """Shut a user or service out with all its tokens, at once."""
+    with from_environment() as client:
+        answer = client.identity.disable_principal(principal)
+    emit(answer, as_json, lambda console: console.print(f"{principal} is disabled", markup=False))
+
+
+@principal.command("enable")
+def enable_principal(principal: Who, as_json: AsJson = False) -> None:
+    """Let a disabled user or service in again."""
+    with from_environment() as client:
+        answer = client.identity.enable_principal(principal)
+    emit(answer, as_json, lambda console: console.print(f"{principal} is enabled", markup=False))
+
+
 @role.command("grant")
 def grant_role(principal: Who, role: Role, project: In = None, as_json: AsJson = False) -> None:
     """Grant a role."""
@@ -158,10 +174,11 @@ def create_token(
 def revoke_token(
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="Id of the token.")], as_json: AsJson = False
 ) -> None:
-    """Revoke a token at once."""
+    """Revoke a token at once, with all tokens that were made with it."""
     with from_environment() as client:
-        client.identity.revoke_token(token)
-    emit({"id": token, "revoked": True}, as_json, lambda console: console.print(f"{token} is revoked"))
+        answer = client.identity.revoke_token(token)
+    ended = f"{plain(answer.get('ended'))} ended with all that were made with it"
+    emit(answer, as_json, lambda console: console.print(f"{token} is revoked; {ended}", markup=False))
 
 
 def _show_token(console: Console, answer: Json) -> None:

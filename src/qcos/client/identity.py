@@ -38,6 +38,14 @@ class Identity:
             body["attributes"] = attributes
         return self._json("POST", "principals", body)
 
+    def disable_principal(self, principal: str) -> Json:
+        """Shut a principal out with all its tokens, at once."""
+        return self._json("POST", f"principals/{quoted(principal)}/disable")
+
+    def enable_principal(self, principal: str) -> Json:
+        """Let a disabled principal in again."""
+        return self._json("POST", f"principals/{quoted(principal)}/enable")
+
     def grant_role(self, principal: str, role: str, *, project: str | None = None) -> Json:
         """Grant a role, in one project or everywhere (R11.4)."""
         body = {"role": role} | ({"project": project} if project is not None else {})
@@ -56,9 +64,9 @@ class Identity:
         """Create a token (R11.8); member ``token`` of the answer is its text, told this once."""
         return self._json("POST", "tokens", {"principal": principal, "days": days})
 
-    def revoke_token(self, token_id: str) -> None:
-        """Revoke a token at once."""
-        self._transport.call("DELETE", f"tokens/{quoted(token_id)}")
+    def revoke_token(self, token_id: str) -> Json:
+        """Revoke a token at once, with all that were made with it; member ``ended`` says how many were still good."""
+        return self._json("DELETE", f"tokens/{quoted(token_id)}")
 
     def _json(self, method: str, path: str, body: Any = None) -> Json:  # Any: a JSON value
         return cast(Json, self._transport.call(method, path, json=body).json())

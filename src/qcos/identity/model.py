@@ -94,13 +94,18 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API token as it is listed: everything but the secret, which nobody can recover."""
+    """An API token as it is listed: everything but the secret, which nobody can recover.
+
+    Attributes:
+        parent: Id of the token that it was made with; None for one that no token made.
+    """
 
     id: str
     principal: str
     created: dt.datetime
     expires: dt.datetime
     revoked: dt.datetime | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

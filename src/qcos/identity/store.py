@@ -3,7 +3,7 @@
 Losing them: nobody can authenticate, and nobody knows who belonged to which project and role; evidence and
 ledger keep who did what. Somebody who can write to them can make himself administrator of any tenant, or
 shut everybody out; he cannot learn a token (only SHA-256 hashes of 256 random bits are here) nor, as the
-application's role, change whom a token belongs to or when it ends. Every act that changes them has its
+application's role, change whom a token belongs to, what it was made with or when it ends. Every act that changes them has its
 ledger entry, so a change without one shows.
 
 ``tenant`` itself is not under row-level security: it says which tenants there are and nothing else.
@@ -12,7 +12,6 @@ ledger entry, so a change without one shows.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,9 +20,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from qcos.base.clock import now
-from qcos.base.errors import Conflict, Denied, Invalid, NotFound
-from qcos.base.limits import MAX_ATTRIBUTES_BYTES, MAX_NAME, PAGE_DEFAULT
+from qcos.base.errors import Conflict, Denied, NotFound
+from qcos.base.limits import MAX_NAME, PAGE_DEFAULT
 from qcos.db.engine import metadata
+from qcos.identity.attributes import check_attributes
 from qcos.identity.model import Account, Principal, Project, RoleGrant, Token
 from qcos.identity.roles import check_name, check_role, kind_of
 
@@ -73,13 +73,20 @@ API_TOKEN = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("hash", sa.LargeBinary, nullable=False),
     sa.Column("principal", sa.Text, nullable=False),
+    sa.Column("parent", sa.Text),  # the token that made it
     sa.Column("created", _TIME, nullable=False),
     sa.Column("expires", _TIME, nullable=False),
     sa.Column("revoked", _TIME),
     sa.UniqueConstraint("tenant", "hash", name="api_token_hash"),
     sa.ForeignKeyConstraint(["tenant", "principal"], ["qcos.principal.tenant", "qcos.principal.id"]),
+    sa.ForeignKeyConstraint(["tenant", "parent"], ["qcos.api_token.tenant", "qcos.api_token.id"]),
     sa.Index("api_token_principal", "tenant", "principal"),
+    sa.Index("api_token_parent", "tenant", "parent", postgresql_where=sa.text("parent is not null")),
 )
+
+_LISTED = tuple(
+    API_TOKEN.c[name] for name in ("id", "principal", "created", "expires", "revoked", "parent")
+)  # members of Token
 
 # The hot path: every request asks one of these once. As text, because it is fixed and must be cheap to send.
 _WHO = """
@@ -98,6 +105,20 @@ _SUBMISSION_FACTS = (
     + " left join qcos.project j on j.tenant = t.tenant and j.id = %(project)s"
     + _WHERE
 )
+_ALIVE = """
+    select 1 from qcos.api_token
+     where tenant = %(tenant)s and id = %(parent)s and revoked is null for share"""
+_REVOKE = """
+    with recursive family (id) as (
+        select id from qcos.api_token where tenant = %(tenant)s and id = %(token)s
+        union
+        select t.id from qcos.api_token t join family f on t.parent = f.id where t.tenant = %(tenant)s
+    ), ended as (
+        update qcos.api_token t set revoked = %(at)s from family f
+         where t.tenant = %(tenant)s and t.id = f.id and t.revoked is null
+        returning t.id
+    )
+    select exists (select from family) as known, coalesce((select array_agg(id order by id) from ended), '{}') as ended"""
 
 
 # --- tenants
@@ -147,13 +168,7 @@ def create_principal(
     if team is not None:
         check_name(team, "team")
     account = Account(tenant, principal, kind, team, (), dict(attributes or {}), at or now())
-    if len(json.dumps(account.attributes)) > MAX_ATTRIBUTES_BYTES:
-        raise Invalid(
-            "principal.attributes",
-            "too many attributes",
-            subject=principal,
-            expected=f"at most {MAX_ATTRIBUTES_BYTES} bytes of JSON",
-        )
+    check_attributes(account.attributes, principal)
     row = {
         "tenant": tenant,
         "id": principal,
@@ -169,16 +184,22 @@ def create_principal(
 
 def disable_principal(
     connection: sa.Connection, tenant: UUID, principal: str, at: dt.datetime | None
-) -> None:
+) -> bool:
     """Shut a principal out from an instant on, with all its tokens; None lets it in again.
+
+    Returns:
+        False when it was so before; the instant of a principal that is disabled stays.
 
     Raises:
         NotFound: ``principal.unknown``.
     """
     table = PRINCIPAL.c
-    statement = sa.update(PRINCIPAL).where(table.tenant == tenant, table.id == principal).values(disabled=at)
-    if connection.execute(statement).rowcount == 0:
-        raise _unknown("principal", principal)
+    other = table.disabled.is_(None) if at is not None else table.disabled.is_not(None)
+    statement = sa.update(PRINCIPAL).where(table.tenant == tenant, table.id == principal, other)
+    if connection.execute(statement.values(disabled=at)).rowcount:
+        return True
+    get_principal(connection, tenant, principal)
+    return False
 
 
 def get_principal(connection: sa.Connection, tenant: UUID, principal: str) -> Account:
@@ -322,38 +343,68 @@ def create_token(
     id: str,
     expires: dt.datetime,
     *,
+    parent: str | None = None,
     at: dt.datetime | None = None,
 ) -> Token:
     """Register a token made by `qcos.identity.tokens.mint`.
 
+    Args:
+        parent: Id of the token that it is made with. That one cannot be revoked before this scope ends, so no
+            token is made with one that is being revoked.
+
     Raises:
         NotFound: ``principal.unknown``.
+        Denied: ``auth.revoked`` when the parent was revoked meanwhile.
     """
     get_principal(connection, tenant, principal)
-    token = Token(id, principal, at or now(), expires)
+    if (
+        parent is not None
+        and not connection.exec_driver_sql(_ALIVE, {"tenant": tenant, "parent": parent}).first()
+    ):
+        raise _revoked(parent)
+    token = Token(id, principal, at or now(), expires, parent=parent)
     connection.execute(
         sa.insert(API_TOKEN).values(
-            tenant=tenant, id=id, hash=hash, principal=principal, created=token.created, expires=expires
+            tenant=tenant,
+            id=id,
+            hash=hash,
+            principal=principal,
+            parent=parent,
+            created=token.created,
+            expires=expires,
         )
     )
     return token
 
 
-def revoke_token(connection: sa.Connection, tenant: UUID, token: str, at: dt.datetime) -> bool:
-    """End a token at once (R11.8); return False when it was revoked before.
+def revoke_token(connection: sa.Connection, tenant: UUID, token: str, at: dt.datetime) -> list[str]:
+    """End a token at once, with every token that was made with it, and with those, and so on (R11.8).
+
+    One statement for the whole family; it is asked again until it finds none, because another scope may have
+    made one with a member of the family while it waited.
+
+    Returns:
+        Ids of the tokens that it ended, the token's own first if it is among them; none when all were revoked before.
 
     Raises:
         NotFound: ``token.unknown``.
     """
-    table = API_TOKEN.c
-    found = sa.and_(table.tenant == tenant, table.id == token)
-    if connection.execute(
-        sa.update(API_TOKEN).where(found, table.revoked.is_(None)).values(revoked=at)
-    ).rowcount:
-        return True
-    if connection.execute(sa.select(table.id).where(found)).one_or_none() is None:
-        raise _unknown("token", token)
-    return False
+    ended: list[str] = []
+    while True:
+        row = connection.exec_driver_sql(_REVOKE, {"tenant": tenant, "token": token, "at": at}).one()
+        if not row.known:
+            raise _unknown("token", token)
+        if not row.ended:
+            return sorted(ended, key=lambda id: (id != token, id))
+        ended += row.ended
+
+
+def find_token(connection: sa.Connection, tenant: UUID, token: str) -> Token | None:
+    """Return a token by its id; None when there is none."""
+    row = connection.execute(
+        sa.select(*_LISTED).where(API_TOKEN.c.tenant == tenant, API_TOKEN.c.id == token)
+    ).one_or_none()
+    return Token(**row._mapping) if row is not None else None
 
 
 def list_tokens(
@@ -366,13 +417,11 @@ def list_tokens(
 ) -> list[Token]:
     """Return tokens, of all principals or of one, by id (that is, by day), from the one after ``after``."""
     table = API_TOKEN.c
-    statement = sa.select(table.id, table.principal, table.created, table.expires, table.revoked).where(
-        table.tenant == tenant, table.id > after
-    )
+    statement = sa.select(*_LISTED).where(table.tenant == tenant, table.id > after)
     if principal is not None:
         statement = statement.where(table.principal == principal)
     rows = connection.execute(statement.order_by(table.id).limit(limit))
-    return [Token(row.id, row.principal, row.created, row.expires, row.revoked) for row in rows]
+    return [Token(**row) for row in rows.mappings()]
 
 
 # --- authentication: one statement
@@ -413,7 +462,7 @@ def _principal(
             "auth.unknown", "no such token", hint="it may belong to another installation; ask for a new one"
         )
     if row.revoked is not None:
-        raise Denied("auth.revoked", "the token was revoked", subject=row.token_id, hint="ask for a new one")
+        raise _revoked(row.token_id)
     if at >= row.expires:
         raise Denied("auth.expired", "the token has expired", subject=row.token_id, hint="ask for a new one")
     if row.disabled is not None:
@@ -452,6 +501,10 @@ def _insert(
         pg.insert(table).values(row).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     )
     return connection.execute(statement).rowcount == 1
+
+
+def _revoked(token: str) -> Denied:
+    return Denied("auth.revoked", "the token was revoked", subject=token, hint="ask for a new one")
 
 
 def _unknown(what: str, subject: str) -> NotFound:

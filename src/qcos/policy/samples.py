@@ -82,7 +82,8 @@ _ACT: dict[str, Any] = {  # Any: JSON
     "object": "job-2026-11-23-0123456789abcdef",
     "project": "drug-discovery",
     "own": True,
-    "principal": _PRINCIPAL,
+    "principal": {**_PRINCIPAL, "tenant_roles": []},
+    "details": {},
     "time": "2026-11-23T10:30:00Z",
 }
 

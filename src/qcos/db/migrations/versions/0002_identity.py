@@ -54,15 +54,18 @@ def upgrade() -> None:
             id text not null,
             hash bytea not null check (length(hash) = 32),
             principal text not null,
+            parent text,
             created timestamptz not null,
             expires timestamptz not null,
             revoked timestamptz,
             primary key (tenant, id),
             constraint api_token_hash unique (tenant, hash),
-            foreign key (tenant, principal) references qcos.principal (tenant, id)
+            foreign key (tenant, principal) references qcos.principal (tenant, id),
+            foreign key (tenant, parent) references qcos.api_token (tenant, id)
         )""")
     op.execute("create index api_token_principal on qcos.api_token (tenant, principal)")
-    # By column: whom a token belongs to and when it ends never changes; no id becomes somebody else's.
+    op.execute("create index api_token_parent on qcos.api_token (tenant, parent) where parent is not null")
+    # By column: whom a token belongs to, what it was made with and when it ends never changes; no id becomes somebody else's.
     grants = {
         "principal": "select, insert, update (team, attributes, disabled)",
         "project": "select, insert, update (team, cost_center)",

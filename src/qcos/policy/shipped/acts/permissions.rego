@@ -2,7 +2,8 @@
 # title: What each role may do
 # description: |
 #   The acts of each role. The roles of the input are those that the principal has in the project of the act, so a role
-#   given for one project counts there only. Acts of the set "own" are limited to the principal's own objects.
+#   given for one project counts there only. Acts that reach beyond a project, that give it money or that make
+#   administrators need a role for the whole tenant. Acts of the set "own" are limited to the principal's own objects.
 # custom:
 #   requirement: R11.4
 package qcos.acts.permissions
@@ -10,7 +11,10 @@ package qcos.acts.permissions
 # Everybody who is authenticated, whatever the role.
 everybody := {"whoami.read", "backend.read"}
 
-everybody_own := {"token.create", "token.read", "token.revoke"}
+everybody_own := {
+	"token.create", "token.read", "token.revoke",
+	"job.read", "job.cancel", "evidence.read", "decision.read",
+}
 
 job_acts := {"job.submit", "job.read", "job.cancel", "estimate.create"}
 
@@ -20,10 +24,18 @@ proof_reads := {"evidence.read", "decision.read", "policy.read", "project.read"}
 
 administration_reads := {"principal.read", "token.read", "ledger.read"}
 
-changes := {
-	"budget.set", "quota.set", "project.create", "principal.create", "role.grant", "role.revoke",
-	"token.create", "token.revoke", "policy.upload", "policy.activate", "policy.test", "tenant.create",
+# Only a role that holds for all projects of the tenant does these.
+tenant_acts := {
+	"budget.set", "quota.set", "project.create", "principal.create", "principal.disable", "principal.enable",
+	"token.create", "token.revoke", "policy.upload", "policy.activate", "tenant.create",
 }
+
+role_acts := {"role.grant", "role.revoke"}
+
+# What the administrator of one project may give and take there; others only the administrator of all.
+project_roles := {"quantum-engineer", "quantum-user", "auditor"}
+
+changes := union({tenant_acts, role_acts, {"policy.test"}})
 
 # Role to the acts it may do on any object of its projects.
 permissions := {
@@ -32,9 +44,6 @@ permissions := {
 	"quantum-user": union({{"job.submit", "job.read", "estimate.create"}, money_reads, proof_reads}),
 	"auditor": union({{"job.read"}, money_reads, proof_reads, administration_reads}),
 }
-
-# Role to the acts it may do on its own objects only.
-own_permissions := {"quantum-user": {"job.cancel"}}
 
 known_acts := permissions["quantum-admin"]
 
@@ -48,7 +57,7 @@ deny contains {
 
 deny contains {
 	"code": "access.denied",
-	"message": sprintf("%s may not do %s%s; roles here: %s", [who, act, where, roles]),
+	"message": sprintf("%s may not do %s%s; roles %s: %s", [who, act, where, reach, roles]),
 	"hint": sprintf("%s is for: %s", [act, concat(", ", sort(holders))]),
 } if {
 	act in known_acts
@@ -70,19 +79,36 @@ where := sprintf(" in project %s", [input.project]) if {
 	input.project != ""
 }
 
+tenant_wide if act in tenant_acts
+
+tenant_wide if {
+	act in role_acts
+	not of_a_project
+}
+
+of_a_project if input.details.role in project_roles
+
+default reach := "here"
+
+reach := "for all projects" if tenant_wide
+
 roles := "none" if held == set()
 
 roles := concat(", ", sort(held)) if held != set()
 
-held := {role | some role in input.principal.roles; is_string(role)}
+held := {role | some role in input.principal.tenant_roles; is_string(role)} if tenant_wide
+
+held := {role | some role in input.principal.roles; is_string(role)} if not tenant_wide
 
 holders contains role if {
+	not tenant_wide
 	some role, acts in permissions
 	act in acts
 }
 
-holders contains sprintf("%s (own)", [role]) if {
-	some role, acts in own_permissions
+holders contains sprintf("%s (of all projects)", [role]) if {
+	tenant_wide
+	some role, acts in permissions
 	act in acts
 }
 
@@ -103,13 +129,6 @@ allowed if {
 	authenticated
 	some role in held
 	act in permissions[role]
-}
-
-allowed if {
-	authenticated
-	some role in held
-	act in own_permissions[role]
-	input.own == true
 }
 
 authenticated if is_string(input.principal.id)
