@@ -236,16 +236,17 @@ def test_a_leaked_token_ends_with_all_that_were_made_with_it(office: Office) -> 
     aside = office.do(lambda a: people.create_token(a, "user:carol", 9))[0]
     before = len(office.acts())
     ended = office.do(lambda a: people.revoke_token(a, first.id))
-    assert ended == [first.id, second.id, third.id]
+    assert ended == [first.id, *sorted((second.id, third.id))]
     for minted in (first, second, third):
         with pytest.raises(Denied) as caught:
             office.do(lambda a: a.principal.id, minted.hash)
         assert caught.value.code == "auth.revoked"
     assert office.do(lambda a: a.principal.id, aside.hash) == "user:carol"
     records = office.records()[before:]
-    assert [(r["act"], r["object"], r["details"]["root"]) for r in records] == [
-        ("token.revoked", minted.id, first.id) for minted in (first, second, third)
-    ]
+    assert {(r["act"], r["object"], r["details"]["root"]) for r in records} == {
+        ("token.revoked", id, first.id) for id in ended
+    }
+    assert len(records) == 3
 
 
 def test_a_token_is_revoked_once(office: Office) -> None:
