@@ -147,8 +147,11 @@ def _binaries() -> Path:
 
 def _initialise(directory: Path, cluster: Path, admin: str) -> None:
     shutil.rmtree(cluster, ignore_errors=True)  # left half made by an initialisation that was killed
-    making = directory / "cluster.making"
-    shutil.rmtree(making, ignore_errors=True)
+    for left in directory.glob("cluster.making*"):
+        shutil.rmtree(left, ignore_errors=True)
+    making = (
+        directory / f"cluster.making-{secrets.token_hex(4)}"
+    )  # the tool of a killed start may still write into its own
     making.mkdir(mode=0o700)
     password = directory / "initdb.password"
     password.touch(0o600)
