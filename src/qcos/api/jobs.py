@@ -110,12 +110,14 @@ async def validate(request: Request) -> Response:
     """Check shape and circuits; nothing is recorded."""
     spec = await _estimable(request)
     reader = app_of(request).admission.circuits
+    programs = [(circuit.source, circuit.format) for circuit in spec.circuits]
+    tenant, _ = credentials(request)
 
     def run() -> dict[str, Any]:
         return {
             "valid": True,
             "spec_digest": spec.digest,
-            "circuits": [reader.read(c.source, c.format).as_dict() for c in spec.circuits],
+            "circuits": [facts.as_dict() for facts in reader.read_job(programs, tenant)],
         }
 
     return answer(await run_in_threadpool(run))
@@ -126,8 +128,9 @@ async def estimate(request: Request) -> Response:
     """Price a Job Spec on every backend that could run it, and say what policy would decide now; nothing is reserved or recorded."""
     spec = await _estimable(request)
     admission = app_of(request).admission
+    tenant, _ = credentials(request)
     facts = await run_in_threadpool(
-        lambda: tuple(admission.circuits.read(c.source, c.format) for c in spec.circuits)
+        lambda: admission.circuits.read_job([(c.source, c.format) for c in spec.circuits], tenant)
     )
     found = await act(
         request, lambda caller: estimate_job(admission, caller.connection, caller.principal, spec, facts)
