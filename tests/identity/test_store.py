@@ -15,6 +15,7 @@ from qcos.base.errors import Conflict, Denied, Invalid, NotFound, QcosError
 from qcos.db.engine import scope
 from qcos.identity import store, tokens
 from qcos.identity.model import Minted, RoleGrant
+from qcos.identity.tables import API_TOKEN
 
 AT = dt.datetime(2026, 11, 2, 10, tzinfo=dt.UTC)
 ALICE = "user:alice@company.com"
@@ -201,7 +202,7 @@ def test_a_token_of_another_tenant_is_unknown(engine: sa.Engine, tenant: UUID, m
 def test_the_secret_is_in_no_column(engine: sa.Engine, tenant: UUID, minted: Minted) -> None:
     secret = minted.text.removeprefix("qcos_")
     with scope(engine, tenant) as connection:
-        row = connection.execute(sa.select(store.API_TOKEN)).one()
+        row = connection.execute(sa.select(API_TOKEN)).one()
     assert all(secret not in str(value) for value in row)
     assert row.hash == minted.hash
 

@@ -63,6 +63,15 @@ def upgrade() -> None:
     op.execute(
         "create index job_unfinished on qcos.job (tenant, id) where state in ('queued', 'submitting', 'running', 'collected')"
     )
+    _results()
+    for statement in rls.protect("job", grants="select, insert, update") + rls.protect(
+        "job_result", grants="select, insert, delete"
+    ):
+        op.execute(statement)
+
+
+def _results() -> None:
+    """Make the table of results."""
     op.execute(
         """
         create table qcos.job_result (
@@ -75,7 +84,3 @@ def upgrade() -> None:
         )
         """
     )
-    for statement in rls.protect("job", grants="select, insert, update") + rls.protect(
-        "job_result", grants="select, insert, delete"
-    ):
-        op.execute(statement)
