@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ def engine(database: Database) -> Iterator[sa.Engine]:
 
 def _named(url: str, name: str) -> str:
     return url.rsplit("/", 1)[0] + "/" + name
+
+
+# A run started in the background ignores SIGINT, and so would every process that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ budget list|set
 quota list|set
 usage show|charges
 project list|create
-principal list|create
+principal list|create|disable|enable
 role list|grant|revoke
 token list|create|revoke
 backend list

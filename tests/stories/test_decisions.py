@@ -33,6 +33,7 @@ def test_a_decision_keeps_all_that_policy_saw(house: House) -> None:
         "qcos.jobs.access",
         "qcos.jobs.budget",
         "qcos.jobs.classification",
+        "qcos.jobs.cost_center",
         "qcos.jobs.quota",
     ]
     seen = decision["input"]

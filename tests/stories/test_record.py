@@ -19,7 +19,6 @@ SPEC_PARTS: dict[str, Any] = {
     "circuit": {"compiler_version": "qiskit-1.0.0", "parameters": {"theta": 0.5}},
     "execution": {"seed": 4711, "backend_constraints": {"allowed_providers": ["qiskit-aer"]}},
     "governance": {
-        "cost_center": "CC-RD-42",
         "classification": "internal-restricted",
         "purpose": "production-benchmark",
         "justification": "Quarterly benchmark, ticket 4711",
@@ -100,11 +99,11 @@ def test_who(told: Any) -> None:
 
 def test_why(told: Any) -> None:
     """R1.5: business justification, classification, purpose."""
-    _, _, _, predicate = told
+    house, _, _, predicate = told
     assert predicate["why"] == {
         "purpose": "production-benchmark",
         "classification": "internal-restricted",
-        "costCenter": "CC-RD-42",
+        "costCenter": house.cost_center,
         "justification": "Quarterly benchmark, ticket 4711",
     }
 
