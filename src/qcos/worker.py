@@ -17,7 +17,7 @@ from qcos.app import make_execution
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Unavailable
-from qcos.base.process import die_with_parent
+from qcos.base.process import die_with_parent, take_long_turns
 from qcos.db import queue
 from qcos.db.engine import scope
 from qcos.drivers.contract import Driver
@@ -32,6 +32,7 @@ _TOUCH_S = 5.0  # a backend whose driver's worker was not heard of for 30 s coun
 def work(settings: Settings, drivers: Sequence[str]) -> None:
     """Run a worker until SIGTERM; jobs in hand are finished first."""
     configure("qcos-worker")
+    take_long_turns()
     worker = f"{socket.gethostname()}:{os.getpid()}"
     execution, loaded = make_execution(settings, drivers, worker)
     stopped = threading.Event()

@@ -19,6 +19,7 @@ from qcos.api.caller import KnownTokens
 from qcos.app import Api, make_api
 from qcos.base.errors import Limit
 from qcos.base.limits import MAX_REQUEST_BYTES
+from qcos.base.process import take_long_turns
 from qcos.db.engine import scope
 from qcos.settings import Settings
 from qcos.telemetry import configure, shutdown
@@ -109,6 +110,7 @@ def serve(settings: Settings, *, fd: int | None = None) -> None:
         fd: An open listening socket, so that the supervisor keeps the port while the process is restarted.
     """
     configure("qcos-api")
+    take_long_turns()
     config = uvicorn.Config(
         create_app(make_api(settings)),
         host=settings.host,
