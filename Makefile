@@ -30,7 +30,7 @@ serve: install ## Run QCOS on ./.data until stopped
 	@$(BIN)/qcos up --data .data
 
 test: install ## All tests, real components, on two cores
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install ## Format, lint, types, layers
 	@$(BIN)/ruff format --check .
