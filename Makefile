@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench docs clean locks
+.PHONY: help install components demo serve test check bench docs clean locks
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -23,13 +23,16 @@ $(VENV)/installed: requirements/dev.txt requirements/oracle.txt pyproject.toml
 
 install: $(VENV)/installed ## Make .venv with hash-locked dependencies
 
+components: ## Install the real components that tests need and no wheel brings
+	@PYTHON="$(PYTHON)" tools/components.sh
+
 demo: install ## The story: two governed jobs, evidence, proof, refusals
 	@$(BIN)/python demo/story.py
 
 serve: install ## Run QCOS on ./.data until stopped
 	@$(BIN)/qcos up --data .data
 
-test: install ## All tests, real components, on two cores
+test: install components ## All tests, real components, on two cores
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install ## Format, lint, types, layers
@@ -47,6 +50,7 @@ docs: install ## Check that the docs' links and examples hold
 locks: ## Compile the lock files anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/dev.in -o requirements/dev.txt
 	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/server.in -c requirements/dev.txt -o requirements/server.txt
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 requirements/localstack.in -o requirements/localstack.txt
 
 clean: ## Remove what was made here (not data)
 	rm -rf $(VENV) build .mypy_cache .ruff_cache

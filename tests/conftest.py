@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,3 +89,25 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def _no_outside_settings() -> None:
     for name in [n for n in os.environ if n.startswith(("QCOS_", "OTEL_"))]:
         del os.environ[name]
+
+
+# What `make components` installs; see tools/components.sh.
+_COMPONENTS = Path(__file__).resolve().parents[1] / "build" / "components"
+_PLACES = {
+    "anvil": _COMPONENTS / "npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil",
+    "localstack": _COMPONENTS / "localstack/bin/python",
+    "softhsm2": Path("/usr/lib/softhsm/libsofthsm2.so"),
+}
+
+
+@pytest.fixture(scope="session")
+def component() -> Callable[[str], Path]:
+    """Return where a real component lies: one of `_PLACES`, or a program by its name; skips the test, saying so, where it cannot be had."""
+
+    def find(name: str) -> Path:
+        place = _PLACES.get(name) or Path(shutil.which(name) or "/nowhere")
+        if not place.exists():
+            pytest.skip(f"{name} is not on this machine: make components")
+        return place
+
+    return find
