@@ -17,6 +17,7 @@ from qcos.jobs.execute import Execution
 from qcos.jobs.seal import Sealer
 from qcos.keys.file import FileKeyring
 from qcos.keys.model import Keyring
+from qcos.keys.wrap import KeyWrapper, open_file_wrapper
 from qcos.ledger.files import LogFolder
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
@@ -49,6 +50,12 @@ def open_keyring(settings: Settings) -> Keyring:
     """Open the installation's keys, making them on the first start."""
     passphrase = settings.key_passphrase.get_secret_value()
     return FileKeyring(settings.keys, passphrase=passphrase.encode() if passphrase else None).open_or_create()
+
+
+def open_wrapper(settings: Settings) -> KeyWrapper:
+    """Open the installation's wrapping key, which payload keys are wrapped by; made on the first call."""
+    passphrase = settings.key_passphrase.get_secret_value()
+    return open_file_wrapper(settings.keys, passphrase.encode() if passphrase else None)
 
 
 def make_api(settings: Settings) -> Api:

@@ -17,6 +17,7 @@ from qcos.base.errors import Integrity, Invalid
 from qcos.keys.file import CHAIN_FILE, MANIFEST_FILE, ROLES, FileKeyring
 from qcos.keys.model import Keyring
 from qcos.keys.signer import GENERATORS, PrivateKeySigner, PublicKey
+from qcos.keys.wrap import MemoryWrapper
 
 
 def _ids(keyring: Keyring) -> list[str]:
@@ -179,3 +180,39 @@ def test_a_key_of_another_kind_is_refused() -> None:
         with pytest.raises(Invalid) as refused:
             PublicKey.load(spki)
         assert refused.value.code == "keys.public"
+
+
+def test_a_wrapper_wraps_every_key_for_its_role(tmp_path: Path) -> None:
+    """R10.5: the files open with the wrapping key alone, and each in its own role alone."""
+    wrapper = MemoryWrapper(b"\1" * 32)
+    made = FileKeyring(tmp_path, wrapper=wrapper).open_or_create()
+    for role in ROLES:
+        assert (tmp_path / f"{role}.pem").read_bytes().startswith(b"-----BEGIN QCOS WRAPPED PRIVATE KEY-----")
+    assert _ids(FileKeyring(tmp_path, wrapper=wrapper).open_or_create()) == _ids(made)
+    with pytest.raises(Integrity) as other:
+        FileKeyring(tmp_path, wrapper=MemoryWrapper(b"\2" * 32)).open_or_create()
+    assert other.value.code == "keys.wrapped_by_another"
+    with pytest.raises(Invalid) as plain:
+        FileKeyring(tmp_path).open_or_create()
+    assert plain.value.code == "keys.protection"
+    one, two = tmp_path / "evidence-ed25519.pem", tmp_path / "ledger-ed25519.pem"
+    text = two.read_bytes()
+    two.write_bytes(one.read_bytes())
+    with pytest.raises(Integrity) as moved:
+        FileKeyring(tmp_path, wrapper=wrapper).open_or_create()
+    assert (moved.value.code, moved.value.subject) == ("keys.unwrap", str(two))
+    for damaged in (text[:-20], text.replace(b"\n", b"\n!", 1), text[:45]):
+        two.write_bytes(damaged)
+        with pytest.raises(Integrity) as broken:
+            FileKeyring(tmp_path, wrapper=wrapper).open_or_create()
+        assert broken.value.code == "keys.unreadable"
+
+
+def test_plain_keys_are_not_taken_for_wrapped_ones(tmp_path: Path) -> None:
+    FileKeyring(tmp_path).open_or_create()
+    with pytest.raises(Invalid) as refused:
+        FileKeyring(tmp_path, wrapper=MemoryWrapper(b"\1" * 32)).open_or_create()
+    assert refused.value.code == "keys.protection"
+    with pytest.raises(Invalid) as both:
+        FileKeyring(tmp_path / "new", b"passphrase", wrapper=MemoryWrapper(b"\1" * 32))
+    assert both.value.code == "keys.passphrase"

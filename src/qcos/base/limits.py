@@ -58,6 +58,12 @@ MAX_NOTE_SIGNATURES: Final = 100  # signature lines of one note, as Go's referen
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses
 MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times mean nothing
 
+# Keys
+MAX_WRAPPED_KEY_BYTES: Final = 4_096  # one key to be wrapped; AWS KMS encrypts no more at once
+MAX_WRAP_CONTEXT_BYTES: Final = (
+    1_024  # what a wrapped key is bound to; AWS KMS takes 8,192 characters of JSON
+)
+
 # Worker
 HEARTBEAT_TIMEOUT_S: Final = (
     6.0  # a worker silent for so long is taken for dead and its tasks are picked again

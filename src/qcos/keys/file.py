@@ -10,26 +10,23 @@ who can read it (and knows the passphrase, if there is one) can sign as this ins
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import fcntl
-import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from qcos.base.canonical import canonical, loads_strict
 from qcos.base.clock import now, parse_rfc3339, rfc3339
-from qcos.base.errors import Integrity, Invalid, QcosError
+from qcos.base.errors import Integrity, QcosError
+from qcos.keys import folder
 from qcos.keys.certify import issue_ca, issue_tsa
 from qcos.keys.model import Algorithm, Keyring
-from qcos.keys.signer import GENERATORS, PrivateKey, PrivateKeySigner
+from qcos.keys.protect import Protection
+from qcos.keys.signer import GENERATORS, PrivateKeySigner
+from qcos.keys.wrap import KeyWrapper
 
 ROLES: Final[dict[str, Algorithm]] = {
     "evidence-mldsa65": "ML-DSA-65",
@@ -52,51 +49,45 @@ class FileKeyring:
         directory: Where the files lie; made when missing. Must be able to hold hard links (every POSIX file
             system).
         passphrase: When given, new keys are written encrypted (PBES2) and existing ones must be.
+        wrapper: When given, new keys are written wrapped by it and existing ones must be.
     """
 
-    def __init__(self, directory: Path, passphrase: bytes | None = None) -> None:
+    def __init__(
+        self, directory: Path, passphrase: bytes | None = None, *, wrapper: KeyWrapper | None = None
+    ) -> None:
         self._directory = directory
-        self._passphrase = passphrase or None
+        self._protection = Protection(passphrase, wrapper)
 
     def open_or_create(self) -> Keyring:
         """Return the keys, making them when there are none. Any number of processes may call this at once.
 
         Raises:
-            Invalid: ``keys.passphrase`` when it is wrong, missing or not needed.
-            Integrity: ``keys.missing``, ``keys.changed``, ``keys.unreadable`` or ``keys.permissions``.
+            Invalid: ``keys.passphrase`` when it is wrong, missing or not needed; ``keys.protection``.
+            Integrity: ``keys.missing``, ``keys.changed``, ``keys.unreadable`` or ``keys.permissions``; or what
+                unwrapping raises.
+            Unavailable: The key store that wraps them is away.
         """
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._lock():
+        with folder.locked(self._directory):
             if not (self._directory / MANIFEST_FILE).exists():
                 self._create()
             return self._open()
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        fd = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
     def _create(self) -> None:
-        for left in self._directory.glob(".new-*"):  # of a process that died while it held the lock
-            left.unlink()
+        folder.sweep(self._directory)
         keys: dict[str, PrivateKeySigner] = {}
         for role, algorithm in ROLES.items():
             if not self._path(role).exists():
-                self._write(self._path(role), self._encode(GENERATORS[algorithm]()))
+                folder.write_new(self._path(role), self._protection.encode(GENERATORS[algorithm](), role))
             keys[role] = self._load(role)
         created = now().replace(microsecond=0)
         if not (self._directory / CHAIN_FILE).exists():
-            self._write(self._directory / CHAIN_FILE, _new_chain(keys, created))
+            folder.write_new(self._directory / CHAIN_FILE, _new_chain(keys, created))
         manifest = {
             "schema": _SCHEMA,
             "created": rfc3339(created),
             "keys": {role: signer.key_id for role, signer in keys.items()},
         }
-        self._write(self._directory / MANIFEST_FILE, canonical(manifest) + b"\n")
+        folder.write_new(self._directory / MANIFEST_FILE, canonical(manifest) + b"\n")
 
     def _open(self) -> Keyring:
         created, key_ids = self._manifest()
@@ -127,16 +118,16 @@ class FileKeyring:
                 raise ValueError(f"schema {found['schema']!r}")
             return parse_rfc3339(found["created"]), {str(k): str(v) for k, v in found["keys"].items()}
         except (QcosError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise _unreadable(path, error) from None
+            raise folder.unreadable(path, error) from None
 
     def _chain(self, tsa: PrivateKeySigner) -> tuple[bytes, ...]:
         path = self._directory / CHAIN_FILE
         try:
             chain = x509.load_pem_x509_certificates(path.read_bytes())
         except FileNotFoundError:
-            raise _missing(path) from None
+            raise folder.missing(path) from None
         except (ValueError, OSError) as error:
-            raise _unreadable(path, error) from None
+            raise folder.unreadable(path, error) from None
         der = tuple(c.public_bytes(serialization.Encoding.DER) for c in chain)
         if tsa.spki != _spki(chain[0]):
             raise Integrity(
@@ -150,47 +141,10 @@ class FileKeyring:
     def _path(self, role: str) -> Path:
         return self._directory / f"{role}.pem"
 
-    def _encode(self, key: PrivateKey) -> bytes:
-        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if self._passphrase is not None:
-            encryption = serialization.BestAvailableEncryption(self._passphrase)
-        return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-
     def _load(self, role: str) -> PrivateKeySigner:
         path = self._path(role)
-        try:
-            if path.stat().st_mode & 0o077:
-                raise Integrity(
-                    "keys.permissions",
-                    "others may read or write this private key",
-                    subject=str(path),
-                    expected="mode 0600",
-                    got=f"mode {path.stat().st_mode & 0o777:04o}",
-                    hint=f"chmod 600 {path}, and ask who may have read it",
-                )
-            text = path.read_bytes()
-        except FileNotFoundError:
-            raise _missing(path) from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
-        encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in text
-        if encrypted != (self._passphrase is not None):
-            raise Invalid(
-                "keys.passphrase",
-                "this key is encrypted and no passphrase is set"
-                if encrypted
-                else "a passphrase is set and this key is not encrypted",
-                subject=str(path),
-            )
-        try:
-            key = serialization.load_pem_private_key(text, self._passphrase)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            if encrypted:
-                raise Invalid(
-                    "keys.passphrase", "the passphrase does not open this key", subject=str(path)
-                ) from None
-            raise _unreadable(path, error) from None
-        if not isinstance(key, PrivateKey) or PrivateKeySigner(key).algorithm != ROLES[role]:
+        key = self._protection.load(path, role)
+        if PrivateKeySigner(key).algorithm != ROLES[role]:
             raise Integrity(
                 "keys.changed",
                 f"the key in role {role} has another algorithm",
@@ -198,24 +152,6 @@ class FileKeyring:
                 expected=ROLES[role],
             )
         return PrivateKeySigner(key)
-
-    def _write(self, path: Path, data: bytes) -> None:
-        """Put a whole new file in place, or fail when there is one already."""
-        temporary = self._directory / f".new-{secrets.token_hex(8)}"
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)  # unlike a rename, fails when the name is taken
-        finally:
-            temporary.unlink()
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def _new_chain(keys: dict[str, PrivateKeySigner], at: dt.datetime) -> bytes:
@@ -230,22 +166,4 @@ def _new_chain(keys: dict[str, PrivateKeySigner], at: dt.datetime) -> bytes:
 def _spki(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def _missing(path: Path) -> Integrity:
-    return Integrity(
-        "keys.missing",
-        "a file of the keyring is gone",
-        subject=str(path),
-        hint="restore it from a backup; it is never made anew",
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> Integrity:
-    return Integrity(
-        "keys.unreadable",
-        "a file of the keyring cannot be read",
-        subject=str(path),
-        got=f"{type(error).__name__}: {error}"[:200],
     )
