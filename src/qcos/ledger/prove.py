@@ -5,9 +5,9 @@ One tile a tile level is read, two at most: three levels hold 16 million entries
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,17 +15,10 @@ import sqlalchemy as sa
 from qcos.base.errors import Integrity, NotFound
 from qcos.ledger import store
 from qcos.ledger.checkpoint import encode
+from qcos.ledger.nodes import Tiles, consistency_of, nodes_of
 from qcos.ledger.proof import LedgerProof
-from qcos.ledger.tile import LEVEL_BITS, Pyramid, width_of
-from qcos.ledger.tree import consistency_ranges, hash_range, inclusion_ranges, leaf_hash
-
-
-class Tiles(Protocol):
-    """Where tiles come from: the log's folder (`qcos.ledger.files.LogFolder`) or `DatabaseTiles`."""
-
-    def pyramid(self, level: int, n: int, width: int) -> Pyramid:
-        """Return the nodes of a tile that has at least ``width`` hashes."""
-        ...
+from qcos.ledger.tile import Pyramid
+from qcos.ledger.tree import hash_range, inclusion_ranges, leaf_hash
 
 
 class DatabaseTiles:
@@ -134,22 +127,7 @@ def consistency(
             got=str(new),
             expected=f"at most {latest[0] if latest else 0}",
         )
-    node = nodes_of(tiles or DatabaseTiles(connection), new)
-    hashes = tuple(hash_range(start, end, node) for start, end in consistency_ranges(old, new))
+    hashes = consistency_of(tiles or DatabaseTiles(connection), old, new)
     kept = [store.checkpoint_of(connection, size) for size in (old, new)]
     notes = [found[1] if found else None for found in kept]
     return ConsistencyProof(old, new, hashes, notes[0], notes[1])
-
-
-def nodes_of(tiles: Tiles, size: int) -> Callable[[int, int], bytes]:
-    """Return the node function of a tree of a size; each tile is read once."""
-    read: dict[tuple[int, int], Pyramid] = {}
-
-    def node(level: int, i: int) -> bytes:
-        tile_level, inside = divmod(level, LEVEL_BITS)
-        n = (i << inside) // 256
-        if (tile_level, n) not in read:
-            read[tile_level, n] = tiles.pyramid(tile_level, n, width_of(tile_level, n, size))
-        return read[tile_level, n].node(inside, i - ((n * 256) >> inside))
-
-    return node
