@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -9,15 +10,19 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
+from qcos.evidence.bundle import seal_all
 from qcos.evidence.verify import REQUIRED, REQUIRED_LEDGER
 
-from .conftest import Instance
+from .conftest import Instance, facts
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "evidence.md"
+REFERENCE = pathlib.Path(__file__).parents[2] / "docs" / "reference"
+PAGE, TIME = REFERENCE / "evidence.md", REFERENCE / "timestamp.md"
 
 
-def _block(language: str, word: str) -> str:
-    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def _block(language: str, word: str, page: pathlib.Path = PAGE) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
     (block,) = [block for block in blocks if word in block]
     return str(block)
 
@@ -36,6 +41,29 @@ def test_other_tools_verify_a_bundle_as_the_page_says(
     out = run(sys.executable, "-W", "ignore", "-c", _block("python", "load_der_public_key"))
     assert out.splitlines() == ["ML-DSA-65 holds", "Ed25519 holds"]
     assert "Verification: OK" in run("sh", "-c", _block("sh", "openssl ts"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_other_tools_verify_a_batch_as_the_page_says(
+    instance: Instance, tmp_path: pathlib.Path, size: int
+) -> None:
+    """R4.2: the RFC 4998 hash tree, with nothing of QCOS."""
+    given = facts()
+    standard = dataclasses.replace(
+        given, governance=dataclasses.replace(given.governance, evidence_level="standard")
+    )
+    sealed = seal_all([standard] * size, instance.keyring.evidence, instance.authority)
+    (tmp_path / "authority.pem").write_text(instance.trust["timestamp"][0]["chain"])
+    for one in sealed:
+        (tmp_path / "bundle.json").write_bytes(one.document)
+        for command in (
+            [sys.executable, "-c", _block("python", "asn1crypto", TIME)],
+            ["sh", "-c", _block("sh", "openssl ts -verify", TIME)],
+        ):
+            done = subprocess.run(
+                command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+            )
+        assert "Verification: OK" in done.stdout + done.stderr
 
 
 def test_the_page_lists_every_check() -> None:

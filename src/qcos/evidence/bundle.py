@@ -1,13 +1,16 @@
 """Seal a bundle and attach its ledger proof. Pure: no database; the network only for an outside authority.
 
 The statement is signed (DSSE, ML-DSA-65 and Ed25519), the raw ML-DSA-65 signature is time-stamped (RFC
-3161), and the ledger's record ``evidence.sealed`` commits to the whole document but its own proof.
+3161), alone or in a hash tree with others (RFC 4998), and the ledger's record ``evidence.sealed`` commits to
+the whole document but what is attached later: the record's own proof, and renewals of the time stamp.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from qcos.base.canonical import digest, loads_strict
@@ -16,10 +19,12 @@ from qcos.base.errors import Integrity, Invalid, Limit
 from qcos.base.ids import new_id
 from qcos.base.limits import MAX_BUNDLE_BYTES
 from qcos.evidence.drift import check_times
-from qcos.evidence.envelope import Signer, sign, to_base64
+from qcos.evidence.envelope import Signer, from_base64, sign, to_base64
 from qcos.evidence.model import Sealed, SealFacts
 from qcos.evidence.statement import compose, encode
+from qcos.timestamp.archive import ArchiveStamp, EvidenceRecord, read_record
 from qcos.timestamp.token import time_of
+from qcos.timestamp.tree import grow
 
 SIGNATURE_PREFIX: Final = "ML-DSA-65:"
 TOKEN_PREFIX: Final = "RFC3161:"  # noqa: S105 - no password
@@ -31,12 +36,32 @@ READER_MEMBERS: Final = (
 _PROOF_ROOM: Final = 256 * 1024  # bytes left for the ledger proof: a record, a signed note, 63 hashes, twice
 
 
+FULL: Final = "full"  # evidence level whose bundles have a time stamp of their own
+
+
 class Authority(Protocol):
     """A time-stamping authority, local or outside."""
 
-    def stamp(self, data: bytes) -> bytes:
-        """Return a DER TimeStampToken over the SHA-512 digest of the data."""
+    def stamp_digest(self, digest: bytes) -> bytes:
+        """Return a DER TimeStampToken over a SHA-512 digest."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A statement with its signatures, not stamped yet. Any: JSON."""
+
+    facts: SealFacts
+    sealed_at: dt.datetime
+    reader: dict[str, Any]
+    payload: bytes
+    envelope: dict[str, Any]
+    mldsa: bytes
+
+    @property
+    def imprint(self) -> bytes:
+        """Return what is stamped: the SHA-512 digest of the raw ML-DSA-65 signature."""
+        return hashlib.sha512(self.mldsa).digest()
 
 
 def seal(
@@ -47,7 +72,7 @@ def seal(
     bundle_id: str | None = None,
     at: dt.datetime | None = None,
 ) -> Sealed:
-    """Seal the evidence of one executed job (R4.1, R1.7).
+    """Seal the evidence of one executed job, with a time stamp of its own (R4.1, R1.7).
 
     Args:
         facts: The facts.
@@ -62,6 +87,40 @@ def seal(
         Integrity: ``evidence.time`` when the clocks disagree so much that no verifier would accept the
             bundle.
     """
+    return _seal_alone(_sign(facts, signers, bundle_id, at), authority)
+
+
+def seal_all(
+    items: Sequence[SealFacts], signers: tuple[Signer, Signer], authority: Authority
+) -> list[Sealed]:
+    """Seal the evidence of jobs that are ready at the same moment, with as few time stamps as their levels allow.
+
+    Those of level ``full`` get a token each; the others share one over the root of a hash tree (RFC 4998),
+    and each bundle carries its own way to that root.
+
+    Raises:
+        Invalid, Limit, Integrity: As `seal`; nothing is sealed then.
+    """
+    signed = [_sign(facts, signers, None, None) for facts in items]
+    shared = [one for one in signed if one.facts.governance.evidence_level != FULL]
+    if len(shared) < 2:
+        return [_seal_alone(one, authority) for one in signed]
+    root, trees = grow([one.imprint for one in shared])
+    token = authority.stamp_digest(root)
+    text, time = to_base64(token), time_of(token)
+    records = [EvidenceRecord(((ArchiveStamp(token, tree),),)).encode() for tree in trees]
+    sealed = iter(
+        [_bundle(one, text, time, to_base64(record)) for one, record in zip(shared, records, strict=True)]
+    )
+    return [
+        _seal_alone(one, authority) if one.facts.governance.evidence_level == FULL else next(sealed)
+        for one in signed
+    ]
+
+
+def _sign(
+    facts: SealFacts, signers: tuple[Signer, Signer], bundle_id: str | None, at: dt.datetime | None
+) -> _Signed:
     algorithms = [signer.algorithm for signer in signers]
     if algorithms != ["ML-DSA-65", "Ed25519"]:
         raise Invalid(
@@ -81,25 +140,41 @@ def seal(
             hint="put large metadata into the result document: the bundle commits to it by its digest",
         )
     envelope, (mldsa, _) = sign(payload, signers)
-    token = authority.stamp(mldsa)
-    token_time = time_of(token)
+    return _Signed(facts, sealed_at, statement["predicate"]["bundle"], payload, envelope, mldsa)
+
+
+def _seal_alone(signed: _Signed, authority: Authority) -> Sealed:
+    token = authority.stamp_digest(signed.imprint)
+    return _bundle(signed, to_base64(token), time_of(token))
+
+
+def _bundle(signed: _Signed, token: str, token_time: dt.datetime, record: str | None = None) -> Sealed:
+    """Put a bundle together.
+
+    Args:
+        signed: The signed statement.
+        token: The time-stamp token, base64.
+        token_time: The time it names.
+        record: The evidence record, base64, when the token stamps a tree's root.
+    """
+    facts, reader, sealed_at = signed.facts, signed.reader, signed.sealed_at
     check_times(facts.when.started, facts.when.ended, sealed_at, token_time)
-    reader = statement["predicate"]["bundle"]
+    proof = {"envelope": signed.envelope, "timestamp": token, "ledger": None}
     document = encode(
         {
             **reader,
             "signatures": {
-                "qcos_signature": SIGNATURE_PREFIX + to_base64(mldsa),
-                "timestamp_authority": TOKEN_PREFIX + to_base64(token),
+                "qcos_signature": SIGNATURE_PREFIX + to_base64(signed.mldsa),
+                "timestamp_authority": TOKEN_PREFIX + token,
             },
-            "proof": {"envelope": envelope, "timestamp": to_base64(token), "ledger": None},
+            "proof": proof if record is None else proof | {"evidenceRecord": record},
         }
     )
     return Sealed(
         bundle_id=reader["bundle_id"],
         job_id=facts.job_id,
         document=document,
-        statement_digest=digest(payload),
+        statement_digest=digest(signed.payload),
         document_digest=digest(document),
         sealed_at=sealed_at,
         token_time=token_time,
@@ -127,5 +202,18 @@ def in_reading_order(bundle: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
 
 
 def detached_digest(bundle: Mapping[str, Any]) -> str:  # Any: JSON
-    """Return the digest of a bundle without its ledger proof: what the ledger record commits to."""
-    return digest(encode({**bundle, "proof": {**bundle["proof"], "ledger": None}}))
+    """Return the digest of a bundle as it was sealed: what the ledger record commits to.
+
+    Without what is attached later: the ledger proof, and every archive time stamp but the initial one, which
+    is in the bundle from the beginning only where it holds a way through a hash tree.
+
+    Raises:
+        Integrity: ``timestamp.record`` or ``evidence.base64``.
+    """
+    proof = {**bundle["proof"], "ledger": None}
+    attached = proof.pop("evidenceRecord", None)
+    if attached is not None:
+        original = read_record(from_base64(attached, "/proof/evidenceRecord")).original()
+        if original.first.tree:
+            proof["evidenceRecord"] = to_base64(original.encode())
+    return digest(encode({**bundle, "proof": proof}))

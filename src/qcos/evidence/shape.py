@@ -42,6 +42,7 @@ SHAPE: Final[Mapping[str, Any]] = {  # Any: a shape is a type, a list of one sha
         "ledger": None,  # null, or _LEDGER
     },
 }
+_OPTIONAL_PROOF: Final = ("evidenceRecord",)
 _LEDGER: Final[Mapping[str, Any]] = {
     "record": str,
     "index": int,
@@ -74,13 +75,21 @@ def read_bundle(given: bytes | str | Mapping[str, Any]) -> dict[str, Any]:  # An
             "evidence.document", f"the bundle is not JSON: {error.message}", got=error.got
         ) from None
     problems: list[Problem] = []
-    _match(SHAPE, bundle, "", problems)
+    _match(_with_optional(bundle), bundle, "", problems)
     if not problems and bundle["proof"]["ledger"] is not None:
         _match(_LEDGER, bundle["proof"]["ledger"], "/proof/ledger", problems)
     if problems:
         raise Integrity("evidence.document", problems[0].message, problems=problems)
     result: dict[str, Any] = bundle
     return result
+
+
+def _with_optional(bundle: Any) -> Mapping[str, Any]:  # Any: JSON from anybody
+    """Return the shape with those optional members that this bundle has."""
+    proof = bundle.get("proof") if isinstance(bundle, dict) else None
+    if not isinstance(proof, dict):
+        return SHAPE
+    return {**SHAPE, "proof": SHAPE["proof"] | {name: str for name in _OPTIONAL_PROOF if name in proof}}
 
 
 def demand_equal(expected: Any, got: Any, code: str, message: str) -> None:  # Any: any JSON value

@@ -7,6 +7,7 @@ report tells all that is wrong; `Report.ok` needs all of them.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -25,7 +26,9 @@ from qcos.evidence.statement import PREDICATE_TYPE, STATEMENT_TYPE, subject_dige
 from qcos.evidence.trust import Trust, TrustedKey
 from qcos.ledger.record import check_members
 from qcos.ledger.verify import verify_checkpoint, verify_proof
-from qcos.timestamp.verify import TimeInfo, verify_token
+from qcos.timestamp.archive import read_record
+from qcos.timestamp.tree import climb
+from qcos.timestamp.verify import TimeInfo, verify_root, verify_token
 
 ALGORITHMS: Final = ("ML-DSA-65", "Ed25519")
 """Signatures of an envelope, in this order: the promise, and the one every DSSE verifier checks today."""
@@ -221,10 +224,16 @@ class _Run:
 
     def timestamp(self) -> str:
         token = from_base64(self.bundle["proof"]["timestamp"], "/proof/timestamp")
+        over = "over the ML-DSA-65 signature"
         try:
-            self.time = verify_token(token, self.signatures[0], self.trust.certificates)
+            root = self._root(token)
+            if root is None:
+                self.time = verify_token(token, self.signatures[0], self.trust.certificates)
+            else:
+                self.time = verify_root(token, root, self.trust.certificates)
+                over = "over a hash tree that covers the ML-DSA-65 signature"
         except Integrity as error:
-            error.subject = "/proof/timestamp"
+            error.subject = error.subject if error.subject.startswith("/") else "/proof/timestamp"
             raise
         if self.time.hash_name != "sha512":
             raise _wrong(
@@ -233,7 +242,30 @@ class _Run:
         accuracy = self.time.accuracy
         self.facts["trustedTime"] = rfc3339(self.time.time)
         self.facts["accuracyMs"] = milliseconds(accuracy) if accuracy is not None else None
-        return f"{rfc3339(self.time.time)} by {self.time.authority}, over the ML-DSA-65 signature"
+        self.facts["authority"] = self.time.authority
+        return f"{rfc3339(self.time.time)} by {self.time.authority}, {over}"
+
+    def _root(self, token: bytes) -> bytes | None:
+        """Return the root of the hash tree that the token stamps; None when it stamps the signature alone."""
+        pointer = "/proof/evidenceRecord"
+        attached = self.bundle["proof"].get("evidenceRecord")
+        if attached is None:
+            return None
+        try:
+            record = read_record(from_base64(attached, pointer))
+            if record.first.token != token:
+                raise _wrong(
+                    pointer,
+                    "the initial archive time stamp is not the bundle's time-stamp token",
+                    "the token at /proof/timestamp",
+                    "another one",
+                )
+            if record != record.original() or not record.first.tree:
+                raise _wrong(pointer, "more than the initial archive time stamp", "one", "others")
+            return climb(hashlib.sha512(self.signatures[0]).digest(), record.first.tree, record.hashes[0])
+        except Integrity as error:
+            error.subject = pointer
+            raise
 
     def key_validity(self) -> str:
         at = _known(self.time).time

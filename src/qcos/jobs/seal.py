@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qcos.evidence.bundle import Authority, seal
+from qcos.evidence.bundle import Authority, seal_all
 from qcos.evidence.envelope import Signer
 from qcos.evidence.model import CircuitRun, Governance, Result, Sealed, SealFacts, What, When, Where, Who, Why
 from qcos.jobs.model import Job
@@ -21,9 +22,9 @@ class Sealer:
     signers: tuple[Signer, Signer]
     authority: Authority
 
-    def seal(self, collected: Collected, bill: Bill) -> Sealed:
-        """Seal the evidence of one job."""
-        return seal(facts_of(collected, bill), self.signers, self.authority)
+    def seal_all(self, items: Sequence[tuple[Collected, Bill]]) -> list[Sealed]:
+        """Seal the evidence of jobs, in their order; those of a level below ``full`` share a time stamp."""
+        return seal_all([facts_of(*item) for item in items], self.signers, self.authority)
 
 
 def facts_of(collected: Collected, bill: Bill) -> SealFacts:

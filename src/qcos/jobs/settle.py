@@ -65,14 +65,17 @@ class Settler:
         """Finish jobs. False for a job that another worker has finished or taken since."""
         done: set[tuple[UUID, str]] = set()
         for tenant, group in by_tenant(batch, lambda collected: collected.job.tenant).items():
-            ready = [self._prepare(collected) for collected in group]
+            ready = self._prepare_all(group)
             with scope(self.engine, tenant) as connection:
                 done |= {(tenant, job_id) for job_id in _write(connection, tenant, ready)}
         return [(collected.job.tenant, collected.job.id) in done for collected in batch]
 
-    def _prepare(self, collected: Collected) -> Settled:
-        bill = bill_of(collected, self.book)
-        sealed = self.sealer.seal(collected, bill)
+    def _prepare_all(self, group: Sequence[Collected]) -> list[Settled]:
+        billed = [(collected, bill_of(collected, self.book)) for collected in group]
+        sealed = self.sealer.seal_all(billed)
+        return [self._prepare(*pair, one) for pair, one in zip(billed, sealed, strict=True)]
+
+    def _prepare(self, collected: Collected, bill: Bill, sealed: Sealed) -> Settled:
         job, at = collected.job, now()
         delegation = tuple(job.context["delegation"])
         evidence_record = prepare(

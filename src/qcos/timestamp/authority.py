@@ -67,7 +67,15 @@ class LocalAuthority:
         Raises:
             Unavailable: ``timestamp.clock`` when the clock went back by more than the promised accuracy.
         """
-        return self._issue(Request("sha512", hashlib.sha512(data).digest()))
+        return self.stamp_digest(hashlib.sha512(data).digest())
+
+    def stamp_digest(self, digest: bytes) -> bytes:
+        """Return a DER TimeStampToken over a SHA-512 digest.
+
+        Raises:
+            Unavailable: ``timestamp.clock``, as `stamp`.
+        """
+        return self._issue(Request("sha512", digest))
 
     def reply(self, request: bytes) -> bytes:
         """Return the DER TimeStampResp to a DER request: a token, or a rejection that says why.

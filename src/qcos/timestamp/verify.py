@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -66,6 +66,19 @@ def verify_token(token: bytes, data: bytes, trusted: Sequence[str | bytes]) -> T
             ``attributes``, ``signature``, ``imprint`` or ``validity``, with what was expected and got.
         Invalid: ``timestamp.trust`` when a pinned certificate cannot be read.
     """
+    return _verify(token, lambda hash_name: hashlib.new(hash_name, data).digest(), trusted)
+
+
+def verify_root(token: bytes, root: bytes, trusted: Sequence[str | bytes]) -> TimeInfo:
+    """Check that a pinned authority stamped a hash itself: the root of a hash tree (RFC 4998, 4.3).
+
+    Raises:
+        Integrity, Invalid: As `verify_token`.
+    """
+    return _verify(token, lambda _: root, trusted)
+
+
+def _verify(token: bytes, imprint: Callable[[str], bytes], trusted: Sequence[str | bytes]) -> TimeInfo:
     pins = read_pins(trusted)
     try:
         parsed = _Parsed.read(token)
@@ -75,7 +88,7 @@ def verify_token(token: bytes, data: bytes, trusted: Sequence[str | bytes]) -> T
         _check_attributes(parsed, leaf)
         _check_signature(parsed, leaf)
         info = _time_info(parsed, leaf)
-        _check_imprint(parsed.info, data)
+        _check_imprint(parsed.info, imprint)
     except MALFORMED as error:
         _malformed(f"{type(error).__name__}: {error}")
     check_validity(path, info.time)
@@ -197,15 +210,10 @@ def _check_signature(parsed: _Parsed, leaf: x509.Certificate) -> None:
         fail("signature", "the authority's signature does not fit the token")
 
 
-def _check_imprint(info: Any, data: bytes) -> None:  # Any: asn1crypto
-    imprint = info["message_imprint"]
-    hash_name = _accepted_hash(imprint["hash_algorithm"]["algorithm"].native)
-    _compare(
-        "imprint",
-        "the token is for other data",
-        hashlib.new(hash_name, data).digest(),
-        imprint["hashed_message"].native,
-    )
+def _check_imprint(info: Any, imprint: Callable[[str], bytes]) -> None:  # Any: asn1crypto
+    found = info["message_imprint"]
+    hash_name = _accepted_hash(found["hash_algorithm"]["algorithm"].native)
+    _compare("imprint", "the token is for other data", imprint(hash_name), found["hashed_message"].native)
 
 
 def _time_info(parsed: _Parsed, leaf: x509.Certificate) -> TimeInfo:
