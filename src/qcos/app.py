@@ -84,7 +84,11 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
     loaded = [load(name) for name in drivers]
     authority = LocalAuthority(keyring.tsa_key, keyring.tsa_chain)
     execution = Execution(
-        engine, {d.name: d for d in loaded}, Sealer(keyring.evidence, authority), shipped_book(), worker
+        engine,
+        {d.name: d for d in loaded},
+        Sealer(keyring.evidence_signers, authority),
+        shipped_book(),
+        worker,
     )
     return execution, loaded
 

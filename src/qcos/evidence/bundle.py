@@ -66,7 +66,7 @@ class _Signed:
 
 def seal(
     facts: SealFacts,
-    signers: tuple[Signer, Signer],
+    signers: Sequence[Signer],
     authority: Authority,
     *,
     bundle_id: str | None = None,
@@ -76,7 +76,7 @@ def seal(
 
     Args:
         facts: The facts.
-        signers: ML-DSA-65 and Ed25519, in this order.
+        signers: ML-DSA-65 and Ed25519, in this order; then the countersigning ECDSA P-384 key, if there is one.
         authority: Stamps the ML-DSA-65 signature.
         bundle_id: Id of the bundle; a new one by default.
         at: System time, UTC; now by default.
@@ -90,9 +90,7 @@ def seal(
     return _seal_alone(_sign(facts, signers, bundle_id, at), authority)
 
 
-def seal_all(
-    items: Sequence[SealFacts], signers: tuple[Signer, Signer], authority: Authority
-) -> list[Sealed]:
+def seal_all(items: Sequence[SealFacts], signers: Sequence[Signer], authority: Authority) -> list[Sealed]:
     """Seal the evidence of jobs that are ready at the same moment, with as few time stamps as their levels allow.
 
     Those of level ``full`` get a token each; the others share one over the root of a hash tree (RFC 4998),
@@ -119,12 +117,15 @@ def seal_all(
 
 
 def _sign(
-    facts: SealFacts, signers: tuple[Signer, Signer], bundle_id: str | None, at: dt.datetime | None
+    facts: SealFacts, signers: Sequence[Signer], bundle_id: str | None, at: dt.datetime | None
 ) -> _Signed:
     algorithms = [signer.algorithm for signer in signers]
-    if algorithms != ["ML-DSA-65", "Ed25519"]:
+    if algorithms not in (["ML-DSA-65", "Ed25519"], ["ML-DSA-65", "Ed25519", "ECDSA-P384"]):
         raise Invalid(
-            "evidence.signers", "other keys than evidence is signed with", expected="ML-DSA-65, Ed25519"
+            "evidence.signers",
+            "other keys than evidence is signed with",
+            expected="ML-DSA-65, Ed25519, and ECDSA-P384 where a key store countersigns",
+            got=", ".join(algorithms),
         )
     sealed_at = (at or now()).astimezone(dt.UTC)
     sealed_at = sealed_at.replace(microsecond=sealed_at.microsecond // 1000 * 1000)
@@ -139,7 +140,7 @@ def _sign(
             got=f"a statement of {len(payload)} bytes",
             hint="put large metadata into the result document: the bundle commits to it by its digest",
         )
-    envelope, (mldsa, _) = sign(payload, signers)
+    envelope, (mldsa, *_) = sign(payload, signers)
     return _Signed(facts, sealed_at, statement["predicate"]["bundle"], payload, envelope, mldsa)
 
 

@@ -33,6 +33,10 @@ class TrustedKey:
     not_before: dt.datetime
     not_after: dt.datetime | None
 
+    def in_force(self, at: dt.datetime) -> bool:
+        """Return whether the key was in use at that time."""
+        return self.not_before <= at and (self.not_after is None or at < self.not_after)
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:

@@ -33,6 +33,9 @@ from qcos.timestamp.verify import TimeInfo, verify_root, verify_token
 ALGORITHMS: Final = ("ML-DSA-65", "Ed25519")
 """Signatures of an envelope, in this order: the promise, and the one every DSSE verifier checks today."""
 
+COUNTERSIGNATURE: Final = "ECDSA-P384"
+"""A third signature, by a key that a key store holds: demanded while the trust document has such a key."""
+
 REQUIRED: Final = (
     *("document", "envelope"),
     *(f"signature {algorithm}" for algorithm in ALGORITHMS),
@@ -92,8 +95,8 @@ class _Run:
     def all_checks(self, materials: Mapping[str, bytes], *, allow_pending: bool) -> None:
         make = self.checks.make
         if make("envelope", self.envelope):
-            for index, algorithm in enumerate(ALGORITHMS):
-                make(f"signature {algorithm}", partial(self.signature, index))
+            for index, key in enumerate(self.keys):
+                make(f"signature {key.public.algorithm}", partial(self.signature, index))
         if "statement" in self.facts and make("statement", self.read_statement):
             make("reader's fields", self.reader_fields)
             make("hashes", self.hashes)
@@ -102,6 +105,8 @@ class _Run:
         make("signatures shown", self.signatures_shown)
         if self.signatures and make("timestamp", self.timestamp):
             make("key validity", self.key_validity)
+            if any(key.public.algorithm == COUNTERSIGNATURE for key in self.trust.keys.values()):
+                make("countersignature", self.countersignature)
             if self.statement:
                 make("times", self.times)
         self.ledger(allow_pending=allow_pending)
@@ -124,11 +129,15 @@ class _Run:
                 "/proof/envelope/payloadType", "another payload type", PAYLOAD_TYPE, envelope["payloadType"]
             )
         given = envelope["signatures"]
-        if len(given) != len(ALGORITHMS):
+        expected = (*ALGORITHMS, COUNTERSIGNATURE)[: max(len(given), len(ALGORITHMS))]
+        if len(given) != len(expected):
             raise _wrong(
-                "/proof/envelope/signatures", "not the two signatures", ", ".join(ALGORITHMS), str(len(given))
+                "/proof/envelope/signatures",
+                "neither the two signatures nor they and a countersignature",
+                ", ".join(expected),
+                str(len(given)),
             )
-        keys = [self._key(index, algorithm) for index, algorithm in enumerate(ALGORITHMS)]
+        keys = [self._key(index, algorithm) for index, algorithm in enumerate(expected)]
         self.signatures = tuple(
             from_base64(one["sig"], f"/proof/envelope/signatures/{n}/sig") for n, one in enumerate(given)
         )
@@ -276,6 +285,24 @@ class _Run:
             if key.not_after is not None and at > key.not_after:
                 raise _wrong(pointer, "signed after its key was retired", rfc3339(key.not_after), rfc3339(at))
         return "the keys were in use at that time"
+
+    def countersignature(self) -> str:
+        at = _known(self.time).time
+        due = [
+            key.public.key_id
+            for key in self.trust.keys.values()
+            if key.public.algorithm == COUNTERSIGNATURE and key.in_force(at)
+        ]
+        by = [key.public.key_id for key in self.keys if key.public.algorithm == COUNTERSIGNATURE]
+        if due and not by:
+            raise Integrity(
+                "evidence.countersignature",
+                "the countersignature by the key store's key is missing",
+                subject="/proof/envelope/signatures",
+                expected=f"a third signature, by key {' or '.join(due)}",
+                got="none",
+            )
+        return f"countersigned by key {by[0]}" if by else "none was due at that time"
 
     def times(self) -> str:
         when = self.statement["predicate"]["when"]

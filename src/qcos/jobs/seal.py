@@ -17,9 +17,9 @@ from qcos.metering.model import Bill
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """What evidence is signed with: the two evidence keys, and the authority that names the time."""
+    """What evidence is signed with: the evidence keys, and the authority that names the time."""
 
-    signers: tuple[Signer, Signer]
+    signers: Sequence[Signer]
     authority: Authority
 
     def seal_all(self, items: Sequence[tuple[Collected, Bill]]) -> list[Sealed]:

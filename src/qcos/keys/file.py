@@ -11,6 +11,7 @@ who can read it (and knows the passphrase, if there is one) can sign as this ins
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from qcos.base.canonical import canonical, loads_strict
 from qcos.base.clock import now, parse_rfc3339, rfc3339
-from qcos.base.errors import Integrity, QcosError
+from qcos.base.errors import Integrity, Invalid, QcosError
 from qcos.keys import folder
 from qcos.keys.certify import issue_ca, issue_tsa
-from qcos.keys.model import Algorithm, Keyring
+from qcos.keys.model import Algorithm, Keyring, Signer
 from qcos.keys.protect import Protection
 from qcos.keys.signer import GENERATORS, PrivateKeySigner
 from qcos.keys.wrap import KeyWrapper
@@ -37,6 +38,10 @@ ROLES: Final[dict[str, Algorithm]] = {
     "tsa": "ECDSA-P384",
     "tsa-ca": "ECDSA-P384",
 }
+COUNTERSIGNER: Final = "evidence-p384"
+"""A role that no file holds: there is such a key only where a key store has it."""
+HELD: Final[dict[str, Algorithm]] = {"evidence-mldsa65": "ML-DSA-65", COUNTERSIGNER: "ECDSA-P384"}
+"""Roles whose key a key store may hold."""
 CHAIN_FILE: Final = "tsa-chain.pem"
 MANIFEST_FILE: Final = "keyring.json"
 _SCHEMA: Final = "qcos.keyring/v1"
@@ -50,12 +55,28 @@ class FileKeyring:
             system).
         passphrase: When given, new keys are written encrypted (PBES2) and existing ones must be.
         wrapper: When given, new keys are written wrapped by it and existing ones must be.
+        held: Keys that a key store holds, by role; such a role has no file.
     """
 
     def __init__(
-        self, directory: Path, passphrase: bytes | None = None, *, wrapper: KeyWrapper | None = None
+        self,
+        directory: Path,
+        passphrase: bytes | None = None,
+        *,
+        wrapper: KeyWrapper | None = None,
+        held: Mapping[str, Signer] | None = None,
     ) -> None:
         self._directory = directory
+        self._held = dict(held or {})
+        for role, signer in self._held.items():
+            if HELD.get(role) != signer.algorithm:
+                raise Invalid(
+                    "keys.held",
+                    "no key store may hold this key",
+                    subject=role,
+                    expected=", ".join(f"{k} in {role}" for role, k in HELD.items()),
+                    got=signer.algorithm,
+                )
         self._protection = Protection(passphrase, wrapper)
 
     def open_or_create(self) -> Keyring:
@@ -75,9 +96,10 @@ class FileKeyring:
     def _create(self) -> None:
         folder.sweep(self._directory)
         keys: dict[str, PrivateKeySigner] = {}
-        for role, algorithm in ROLES.items():
+        for role in [role for role in ROLES if role not in self._held]:
             if not self._path(role).exists():
-                folder.write_new(self._path(role), self._protection.encode(GENERATORS[algorithm](), role))
+                new = GENERATORS[ROLES[role]]()
+                folder.write_new(self._path(role), self._protection.encode(new, role))
             keys[role] = self._load(role)
         created = now().replace(microsecond=0)
         if not (self._directory / CHAIN_FILE).exists():
@@ -85,29 +107,33 @@ class FileKeyring:
         manifest = {
             "schema": _SCHEMA,
             "created": rfc3339(created),
-            "keys": {role: signer.key_id for role, signer in keys.items()},
+            "keys": {role: signer.key_id for role, signer in {**keys, **self._held}.items()},
         }
         folder.write_new(self._directory / MANIFEST_FILE, canonical(manifest) + b"\n")
 
     def _open(self) -> Keyring:
         created, key_ids = self._manifest()
-        keys = {role: self._load(role) for role in ROLES}
-        for role, signer in keys.items():
-            if key_ids.get(role) != signer.key_id:
+        keys: dict[str, Signer] = {role: self._load(role) for role in ROLES if role not in self._held}
+        tsa_chain = self._chain(keys["tsa"])
+        keys |= self._held
+        for role in {**keys, **key_ids}:
+            found = keys[role].key_id if role in keys else "none"
+            if key_ids.get(role, "none") != found:
                 raise Integrity(
                     "keys.changed",
                     f"the key in role {role} is not the one this keyring was made with",
                     subject=str(self._path(role)),
-                    expected=str(key_ids.get(role)),
-                    got=signer.key_id,
-                    hint="restore the file from a backup",
+                    expected=key_ids.get(role, "none"),
+                    got=found,
+                    hint="restore the file from a backup, or set the key store that this keyring was made with",
                 )
         return Keyring(
             evidence=(keys["evidence-mldsa65"], keys["evidence-ed25519"]),
             ledger=(keys["ledger-ed25519"], keys["ledger-mldsa44"], keys["ledger-mldsa65"]),
             tsa_key=keys["tsa"],
-            tsa_chain=self._chain(keys["tsa"]),
+            tsa_chain=tsa_chain,
             created=created,
+            countersigner=keys.get(COUNTERSIGNER),
         )
 
     def _manifest(self) -> tuple[dt.datetime, dict[str, str]]:
@@ -120,7 +146,7 @@ class FileKeyring:
         except (QcosError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise folder.unreadable(path, error) from None
 
-    def _chain(self, tsa: PrivateKeySigner) -> tuple[bytes, ...]:
+    def _chain(self, tsa: Signer) -> tuple[bytes, ...]:
         path = self._directory / CHAIN_FILE
         try:
             chain = x509.load_pem_x509_certificates(path.read_bytes())

@@ -50,6 +50,7 @@ class Keyring:
         tsa_key: ECDSA P-384 key of the local time-stamping authority (`openssl ts` cannot use ML-DSA).
         tsa_chain: DER certificates of that authority, its own first, then its CA's (self-signed).
         created: When the keys were made, UTC.
+        countersigner: ECDSA P-384 key that a key store holds, the third signature of an envelope; if there is one.
     """
 
     evidence: tuple[Signer, Signer]
@@ -57,3 +58,9 @@ class Keyring:
     tsa_key: Signer
     tsa_chain: tuple[bytes, ...]
     created: dt.datetime
+    countersigner: Signer | None = None
+
+    @property
+    def evidence_signers(self) -> tuple[Signer, ...]:
+        """Return what signs an evidence envelope, in the order of its signatures."""
+        return self.evidence if self.countersigner is None else (*self.evidence, self.countersigner)

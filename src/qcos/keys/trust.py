@@ -36,7 +36,7 @@ def trust_document(keyring: Keyring, origin: str, vkeys: Sequence[str] = ()) -> 
                 "publicKey": base64.b64encode(signer.spki).decode(),
                 "notBefore": not_before,
             }
-            for signer in keyring.evidence
+            for signer in keyring.evidence_signers
         ],
         "ledger": [{"vkey": vkey} for vkey in vkeys],
         "timestamp": [{"certificate": leaf, "chain": "".join(issuers)}],
