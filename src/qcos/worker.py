@@ -17,7 +17,7 @@ from qcos.app import make_execution
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Unavailable
-from qcos.base.process import die_with_parent, take_long_turns
+from qcos.base.process import collect_rarely, die_with_parent, take_long_turns
 from qcos.db import queue
 from qcos.db.engine import scope
 from qcos.drivers.contract import Driver
@@ -35,6 +35,7 @@ def work(settings: Settings, drivers: Sequence[str]) -> None:
     take_long_turns()
     worker = f"{socket.gethostname()}:{os.getpid()}"
     execution, loaded = make_execution(settings, drivers, worker)
+    collect_rarely()
     stopped = threading.Event()
     presence = threading.Thread(
         target=_announce, args=(execution, loaded, stopped), name="presence", daemon=True

@@ -19,7 +19,7 @@ from qcos.api.caller import KnownTokens
 from qcos.app import Api, make_api
 from qcos.base.errors import Limit
 from qcos.base.limits import MAX_REQUEST_BYTES
-from qcos.base.process import take_long_turns
+from qcos.base.process import collect_rarely, take_long_turns
 from qcos.db.engine import scope
 from qcos.settings import Settings
 from qcos.telemetry import configure, shutdown
@@ -111,8 +111,10 @@ def serve(settings: Settings, *, fd: int | None = None) -> None:
     """
     configure("qcos-api")
     take_long_turns()
+    app = create_app(make_api(settings))
+    collect_rarely()
     config = uvicorn.Config(
-        create_app(make_api(settings)),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
