@@ -77,7 +77,7 @@ def engine(database: Database) -> Iterator[sa.Engine]:
 
 
 def _named(url: str, name: str) -> str:
-    return url.rsplit("/", 1)[0] + "/" + name
+    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 # A run started in the background ignores SIGINT, and so would every process that tests interrupt.

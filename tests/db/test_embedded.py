@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,3 +48,16 @@ def test_committed_rows_survive_a_kill_in_a_private_folder(tmp_path: Path) -> No
         assert _ask(again.admin_url, "select n from kept") == 7
     finally:
         embedded.stop(private / "pg")
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_served_over_loopback(tmp_path: Path) -> None:
+    deep, short = tmp_path / ("d" * 100) / "pg", Path(tempfile.mkdtemp(prefix="qcos-test-"))
+    for folder, address in ((deep, "127.0.0.1"), (short / "pg", str(short / "pg" / "socket"))):
+        server = embedded.start(folder)
+        try:
+            assert address in server.app_url
+            assert _ask(server.admin_url, "select 7") == 7
+        finally:
+            embedded.stop(folder)
+    assert oct((short / "pg" / "socket").stat().st_mode & 0o777) == "0o700", "nobody else reaches the socket"
+    shutil.rmtree(short)
