@@ -213,7 +213,9 @@ def _url(directory: Path, port: int, user: str, password: str) -> str:
     sockets = _sockets(directory, port)
     if sockets is None or not _socket(sockets, port).exists():
         return f"postgresql+psycopg://{user}:{password}@127.0.0.1:{port}/postgres"
-    return f"postgresql+psycopg://{user}:{password}@/postgres?host={quote(str(sockets), safe='/')}&port={port}"
+    return (
+        f"postgresql+psycopg://{user}:{password}@/postgres?host={quote(str(sockets), safe='/')}&port={port}"
+    )
 
 
 def _run(command: list[str], directory: Path, *, check: bool = True) -> None:
