@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
+from qcos.administration.archive import Archive
 from qcos.backends.catalogue import Catalogue
+from qcos.base.errors import Invalid, Unavailable
 from qcos.circuits.reader import CircuitReader
+from qcos.db import embedded
 from qcos.db.engine import make_engine
 from qcos.drivers.contract import Driver
 from qcos.drivers.registry import load
@@ -27,6 +31,7 @@ from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
+from qcos.worm.open import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +104,42 @@ def make_sequencer(settings: Settings) -> Sequencer:
     ed25519, mldsa44, mldsa65 = open_keyring(settings).ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
     return Sequencer(engine, settings.ledger, signers, settings.origin)
+
+
+def attached(settings: Settings) -> Settings:
+    """Return settings that name the embedded database running on the data folder; for commands beside a running server.
+
+    Raises:
+        Unavailable: ``database.stopped`` when none runs.
+    """
+    if settings.database_url.get_secret_value():
+        return settings
+    folder = settings.data / "postgres"
+    if not folder.is_dir() or embedded.running_pid(folder) is None:
+        raise Unavailable(
+            "database.stopped",
+            "the embedded database does not run",
+            subject=str(folder),
+            hint="start the server (qcos up), set QCOS_DATA to its folder, or QCOS_DATABASE_URL to its database",
+        )
+    return settings.model_copy(update={"database_url": SecretStr(embedded.start(folder).app_url)})
+
+
+def make_archive(settings: Settings) -> Archive:
+    """Wire the copying to the configured WORM store, which has shown that it protects what it takes.
+
+    Raises:
+        Invalid: ``worm.none`` when none is configured; ``worm.address``, ``worm.unprotected``.
+        Unavailable: ``worm.unavailable``.
+    """
+    if not settings.worm:
+        raise Invalid(
+            "worm.none",
+            "no WORM store is configured",
+            expected="QCOS_WORM",
+            hint="see docs/reference/worm.md",
+        )
+    store = open_store(settings.worm, endpoint=settings.worm_endpoint, region=settings.worm_region)
+    store.check()
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-archive")
+    return Archive(engine, LogFolder(settings.ledger), store, settings.worm_days)

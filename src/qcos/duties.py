@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from qcos.app import make_sequencer
-from qcos.base.errors import Unavailable
+from qcos.app import make_archive, make_sequencer
+from qcos.base.errors import QcosError, Unavailable
 from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
 from qcos.jobs.recover import recover
@@ -45,6 +45,8 @@ def run(settings: Settings) -> None:
             target=_fatal, args=(stop, lambda: _recover(engine, stop)), name="recover", daemon=True
         ),
     ]
+    if settings.worm:
+        threads.append(threading.Thread(target=_archive, args=(settings, stop), name="archive", daemon=True))
     for thread in threads:
         thread.start()
     stop.wait()
@@ -63,6 +65,21 @@ def _recover(engine: sa.Engine, stop: threading.Event) -> None:
                 _log.warning(
                     "unfinished jobs without a task were enqueued again", extra={"jobs": report.enqueued}
                 )
+
+
+def _archive(settings: Settings, stop: threading.Event) -> None:
+    """Copy to the WORM store for ever. A store that does not answer, or does not protect, holds up nothing else."""
+    archive = None
+    while not stop.wait(settings.worm_interval_s):
+        try:
+            archive = archive or make_archive(settings)
+            done = archive.round()
+            if done.copies:
+                _log.info("copied to the WORM store", extra={"copies": done.copies, "size": done.size})
+        except QcosError as error:
+            _log.error("nothing was copied to the WORM store: %s", error, extra={"code": error.code})
+        except Exception:
+            _log.exception("a round of copying to the WORM store failed")
 
 
 def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:

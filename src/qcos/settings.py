@@ -54,6 +54,20 @@ class Settings(BaseSettings):
         le=64,
         description="Circuit reading processes of the API, 30 MB each; one tenant's jobs leave one of them to others.",
     )
+    worm: str = Field(
+        default="",
+        description="WORM store of copies of ledger and evidence: file:/path or s3://bucket/prefix; empty: none.",
+    )
+    worm_endpoint: str = Field(default="", description="URL of an S3 server that is not AWS.")
+    worm_region: str = Field(
+        default="", description="Region of the WORM bucket; empty: as AWS's own variables say."
+    )
+    worm_days: int = Field(
+        default=3650, ge=1, le=36500, description="Days the WORM copies of the ledger's files are protected."
+    )
+    worm_interval_s: float = Field(
+        default=60.0, ge=0.2, le=86400, description="Seconds between two rounds of copying to the WORM store."
+    )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
     pool_size: int = Field(default=12, ge=2, le=200, description="Database connections of one process.")
 

@@ -54,6 +54,10 @@ MAX_RECORD_BYTES: Final = 65_535  # one record; larger documents are recorded by
 MAX_NOTE_BYTES: Final = 256 * 1024  # a checkpoint with 16 post-quantum signatures is 80 kB
 MAX_NOTE_SIGNATURES: Final = 100  # signature lines of one note, as Go's reference
 
+# WORM copies
+WORM_BATCH: Final = 64  # copies made between two notes of them; so many are handed in again after a crash
+WORM_EXAMINED: Final = 100  # old copies looked at in one round: at one round a minute 144,000 a day
+
 # Evidence
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses
 MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times mean nothing

@@ -49,6 +49,7 @@ COMMANDS = {
     "token": Lazy("identity", "token", "List, create and revoke API tokens.", _GOVERN),
     "up": Lazy("serve", "up", "Run QCOS here: database, API, worker.", _SERVE),
     "worker": Lazy("serve", "worker", "Run a worker that serves some drivers.", _SERVE),
+    "worm": Lazy("worm", "app", "Copies of ledger and evidence that nobody can change.", _SERVE),
     "login": Lazy("account", "login", "Remember a server and a token.", _SERVE),
     "config": Lazy("account", "config", "Show or change the configuration file.", _SERVE),
     "whoami": Lazy("account", "whoami", "Show who the token stands for.", _SERVE),

@@ -137,5 +137,16 @@ def page(
     return [_bundle(row) for row in connection.execute(query)]
 
 
+def sealed_since(
+    connection: sa.Connection, tenant: UUID, since: dt.datetime | None, limit: int
+) -> list[StoredBundle]:
+    """Return bundles sealed at an instant or later, oldest first; for copies elsewhere."""
+    query = sa.select(*_COLUMNS).where(bundle_table.c.tenant == tenant)
+    if since is not None:
+        query = query.where(bundle_table.c.sealed_at >= since)
+    query = query.order_by(bundle_table.c.sealed_at, bundle_table.c.id).limit(limit)
+    return [_bundle(row) for row in connection.execute(query)]
+
+
 def _bundle(row: sa.Row[Any]) -> StoredBundle:  # Any: the columns of the table
     return StoredBundle(**row._mapping)

@@ -1,0 +1,288 @@
+"""A WORM store on S3 Object Lock in compliance mode: nobody, the account's root included, can shorten or remove it.
+
+The server is not believed: versioning and object lock of the bucket are demanded at the start, mode and date
+of each object are read back after it was put, and an examination looks for what a lax server lets happen:
+delete markers, newer versions on top, shortened dates, missing versions.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from qcos.base.clock import rfc3339
+from qcos.base.errors import Integrity, Invalid, NotFound, Unavailable
+from qcos.worm.model import Finding, Item, Kept, Protection
+
+_SECOND: Final = dt.timedelta(seconds=1)  # S3 keeps dates to the millisecond, some servers to the second
+_TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+_GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"})
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """Where in S3.
+
+    Attributes:
+        bucket: The bucket; made with Object Lock.
+        prefix: Before each name; empty, or ending with ``/``.
+        endpoint: URL of a server that is not AWS; empty for AWS.
+        region: Region; empty for what the environment says.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = ""
+
+
+class S3Store:
+    """Copies in one bucket, by boto3; credentials are those of the environment (AWS's standard chain)."""
+
+    def __init__(self, place: S3Place) -> None:
+        self._place = place
+        self._client = _client(place)
+
+    @property
+    def address(self) -> str:
+        """Return ``s3://<bucket>/<prefix>``."""
+        return f"s3://{self._place.bucket}/{self._place.prefix}"
+
+    def check(self) -> Protection:
+        """Demand versioning and Object Lock of the bucket."""
+        bucket = self._place.bucket
+        versioning = self._call("get_bucket_versioning", Bucket=bucket).get("Status", "off")
+        try:
+            answer = self._call("get_object_lock_configuration", Bucket=bucket)
+            lock = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled", "off")
+        except NotFound:
+            lock = "off"
+        if (versioning, lock) != ("Enabled", "Enabled"):
+            raise Invalid(
+                "worm.unprotected",
+                "the bucket does not protect what it takes",
+                subject=self.address,
+                expected="versioning and Object Lock enabled",
+                got=f"versioning {versioning}, Object Lock {lock}",
+                hint="make the bucket with Object Lock; it can be changed afterwards only by the provider",
+            )
+        return "compliance"
+
+    def keep(self, item: Item) -> Kept:
+        """Keep bytes as the first version of their key, locked in compliance mode."""
+        try:
+            version = self._put(item)
+        except _Taken:
+            version = self._first(item.name)
+            data = self.read(item.name, version)
+            if data != item.data:
+                raise Integrity(
+                    "worm.changed",
+                    "the name holds other bytes: nothing was replaced",
+                    subject=self.address + item.name,
+                    expected=f"sha256:{item.digest.hex()}",
+                    got=f"sha256:{hashlib.sha256(data).hexdigest()}",
+                    hint="somebody wrote into the bucket; `qcos worm verify` shows how far it goes",
+                ) from None
+        kept = Kept(item.name, item.digest, len(item.data), version, item.retain_until, "compliance")
+        weak = [finding.message for finding in self._lock_findings(kept)]
+        if weak:
+            raise Integrity(
+                "worm.unprotected",
+                "the server took the copy and does not protect it",
+                subject=self.address + item.name,
+                expected=f"compliance mode until {rfc3339(item.retain_until)}",
+                got="; ".join(weak),
+            )
+        return kept
+
+    def examine(self, kept: Kept, *, content: bool) -> list[Finding]:
+        """Compare a copy with its version in the bucket, and look at what lies on top of it."""
+        found = self._on_top(kept)
+        if any(finding.code == "worm.missing" for finding in found):
+            return found
+        found += self._lock_findings(kept)
+        if content and hashlib.sha256(self.read(kept.name, kept.version)).digest() != kept.digest:
+            found.append(Finding("worm.changed", kept.name, "the bytes are not those that were kept"))
+        return found
+
+    def read(self, name: str, version: str = "") -> bytes:
+        """Return the bytes of a version."""
+        version = version or self._first(name)
+        answer = self._call(
+            "get_object", Bucket=self._place.bucket, Key=self._place.prefix + name, VersionId=version
+        )
+        data: bytes = answer["Body"].read()
+        return data
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all keys that ever were, hidden ones too."""
+        seen: set[str] = set()
+        for version in self._versions(""):
+            if version.name not in seen:
+                seen.add(version.name)
+                yield version.name
+
+    def _put(self, item: Item) -> str:
+        answer = self._call(
+            "put_object",
+            Bucket=self._place.bucket,
+            Key=self._place.prefix + item.name,
+            Body=item.data,
+            ChecksumAlgorithm="SHA256",
+            ChecksumSHA256=base64.b64encode(item.digest).decode(),
+            IfNoneMatch="*",
+            ObjectLockMode="COMPLIANCE",
+            ObjectLockRetainUntilDate=item.retain_until,
+        )
+        return str(answer.get("VersionId", ""))
+
+    def _first(self, name: str) -> str:
+        """Return the oldest version of a name: the one we kept, whatever was put on top of it."""
+        found = [v for v in self._versions(name) if v.name == name and not v.marker]
+        if not found:
+            raise NotFound("worm.missing", "there is no such copy", subject=self.address + name)
+        return found[-1].version  # S3 lists the newest first
+
+    def _on_top(self, kept: Kept) -> list[Finding]:
+        versions = [v for v in self._versions(kept.name) if v.name == kept.name]
+        if not any(v.version == kept.version and not v.marker for v in versions):
+            return [Finding("worm.missing", kept.name, f"version {kept.version} was removed")]
+        found = [
+            Finding(
+                "worm.deleted",
+                kept.name,
+                f"somebody tried to delete it on {rfc3339(v.at)}; the copy remains below",
+            )
+            for v in versions
+            if v.marker
+        ]
+        found += [
+            Finding(
+                "worm.overwritten",
+                kept.name,
+                f"somebody wrote over it on {rfc3339(v.at)}; the copy remains below",
+            )
+            for v in versions
+            if not v.marker and v.version != kept.version
+        ]
+        return found
+
+    def _lock_findings(self, kept: Kept) -> list[Finding]:
+        head = self._call(
+            "head_object",
+            Bucket=self._place.bucket,
+            Key=self._place.prefix + kept.name,
+            VersionId=kept.version,
+        )
+        found = []
+        mode, until = head.get("ObjectLockMode", "none"), head.get("ObjectLockRetainUntilDate")
+        if mode != "COMPLIANCE":
+            found.append(Finding("worm.unprotected", kept.name, f"its lock mode is {mode}"))
+        if until is None or until < kept.retain_until - _SECOND:
+            date = rfc3339(until) if until is not None else "none"
+            found.append(
+                Finding(
+                    "worm.unprotected",
+                    kept.name,
+                    f"its retention date is {date}, not {rfc3339(kept.retain_until)}",
+                )
+            )
+        if head.get("ContentLength") != kept.size:
+            found.append(
+                Finding(
+                    "worm.changed", kept.name, f"{head.get('ContentLength')} bytes instead of {kept.size}"
+                )
+            )
+        return found
+
+    def _versions(self, name: str) -> Iterator[_Version]:
+        prefix = self._place.prefix + name
+        with _translated(self.address):
+            pages = self._client.get_paginator("list_object_versions")
+            for page in pages.paginate(Bucket=self._place.bucket, Prefix=prefix):
+                for kind, marker in (("Versions", False), ("DeleteMarkers", True)):
+                    for entry in page.get(kind, ()):
+                        key = entry["Key"].removeprefix(self._place.prefix)
+                        yield _Version(key, entry["VersionId"], entry["LastModified"], marker)
+
+    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:  # Any: boto3's own
+        with _translated(self.address):
+            answer: dict[str, Any] = getattr(self._client, operation)(**arguments)
+            return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    name: str
+    version: str
+    at: dt.datetime
+    marker: bool
+
+
+class _Taken(Exception):
+    """The key is there already."""
+
+
+def open_bucket(text: str, endpoint: str = "", region: str = "") -> S3Store:
+    """Return the store of ``s3://bucket/prefix``.
+
+    Raises:
+        Invalid: ``worm.address``, or ``worm.package`` when boto3 is not installed.
+    """
+    parts = urlsplit(text)
+    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
+        raise Invalid(
+            "worm.address", "not an address in S3", subject=text[:200], expected="s3://bucket/prefix"
+        )
+    prefix = parts.path.strip("/")
+    return S3Store(S3Place(parts.netloc, f"{prefix}/" if prefix else "", endpoint, region))
+
+
+def _client(place: S3Place) -> Any:  # Any: boto3 has no types
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError:
+        raise Invalid(
+            "worm.package",
+            "S3 needs a package that is not installed",
+            expected="boto3",
+            hint="pip install 'qcos[aws]'",
+        ) from None
+    config = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"max_attempts": 3, "mode": "standard"},
+        s3={"addressing_style": "path"} if place.endpoint else {},
+    )
+    return boto3.client(
+        "s3", endpoint_url=place.endpoint or None, region_name=place.region or None, config=config
+    )
+
+
+@contextlib.contextmanager
+def _translated(address: str) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code in _TAKEN:
+            raise _Taken from None
+        if code in _GONE or code == "ObjectLockConfigurationNotFoundError":
+            raise NotFound("worm.missing", "there is no such copy", subject=address, got=code) from None
+        raise Unavailable(
+            "worm.unavailable", "the object store refuses", subject=address, got=str(error)[:300]
+        ) from error
+    except BotoCoreError as error:
+        raise Unavailable(
+            "worm.unavailable", "the object store does not answer", subject=address, got=str(error)[:300]
+        ) from error

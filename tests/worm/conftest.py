@@ -1,0 +1,120 @@
+"""The stores under test: a folder on this file system, a real S3 wire server with Object Lock, and a lax one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from qcos.worm.files import FileStore, _set_immutable
+from qcos.worm.s3 import S3Place, S3Store
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def credentials() -> Iterator[None]:
+    """What AWS's standard chain finds: neither server checks it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def localstack(component: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server that refuses what S3 refuses."""
+    python, port = component("localstack"), _free_port()
+    folder = tmp_path_factory.mktemp("localstack")
+    environment = {
+        **os.environ,
+        "SERVICES": "s3",
+        "STRICT_SERVICE_LOADING": "1",
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "LOCALSTACK_HOST": f"127.0.0.1:{port}",
+        "DISABLE_EVENTS": "1",
+        "SKIP_SSL_CERT_DOWNLOAD": "1",
+        "DNS_ADDRESS": "0",
+        "FILESYSTEM_ROOT": str(folder),
+        "GATEWAY_SERVER": "hypercorn",
+    }
+    command = [str(python), "-m", "localstack.runtime.main"]
+    with _server(
+        command, f"http://127.0.0.1:{port}", "/_localstack/health", folder / "log", environment
+    ) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server that accepts what S3 refuses: dates shortened, versioning suspended."""
+    port = _free_port()
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with _server(command, f"http://127.0.0.1:{port}", "/moto-api/", log, dict(os.environ)) as url:
+        yield url
+
+
+class _server:
+    def __init__(
+        self, command: list[str], url: str, path: str, log: Path, environment: dict[str, str]
+    ) -> None:
+        self._command, self._url, self._path, self._log, self._environment = (
+            command,
+            url,
+            path,
+            log,
+            environment,
+        )
+
+    def __enter__(self) -> str:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
+            )
+        for _ in range(600):
+            try:
+                if httpx.get(self._url + self._path, timeout=2).status_code == 200:
+                    return self._url
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        self.__exit__()
+        raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-2000:]}")
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(
+            self._process.pid, signal.SIGKILL
+        )  # LocalStack takes more than ten seconds to end by itself
+        self._process.wait()
+
+
+def bucket_of(url: str, *, lock: bool = True) -> S3Store:
+    """Return a store on a new bucket."""
+    store = S3Store(S3Place(f"worm-{secrets.token_hex(6)}", "qcos/", url, REGION))
+    store._client.create_bucket(Bucket=store._place.bucket, ObjectLockEnabledForBucket=lock)
+    return store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[FileStore]:
+    """A store in a folder; its files can be removed afterwards."""
+    yield FileStore(tmp_path / "worm")
+    for path in (tmp_path / "worm").rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            _set_immutable(path, False)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,215 @@
+"""The archive: what is in the ledger and in evidence stands in the store too, and comes back without a database (R5.6)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from evidence.conftest import Instance, facts, make_instance
+from ledger.conftest import ORIGIN, make_signers, record_acts
+from qcos.administration.archive import Archive
+from qcos.administration.installation import create_tenant
+from qcos.base.errors import Conflict, NotFound, Unavailable
+from qcos.db.engine import scope
+from qcos.evidence import store as evidence
+from qcos.evidence.model import SealFacts
+from qcos.evidence.store import StoredBundle
+from qcos.ledger import store as ledger
+from qcos.ledger.append import append
+from qcos.ledger.files import LogFolder
+from qcos.ledger.fsck import fsck
+from qcos.ledger.pieces import pieces
+from qcos.ledger.record import Record
+from qcos.ledger.sequence import Sequencer
+from qcos.ledger.tile import Address
+from qcos.worm.files import FileStore, _set_immutable
+from qcos.worm.model import Item, Kept
+from qcos.worm.restore import restore
+
+from .conftest import bucket_of
+
+SIGNERS = make_signers()
+
+
+class Site:
+    """An installation's ledger and evidence, and its archive."""
+
+    def __init__(self, engine: sa.Engine, folder: Path, store: FileStore) -> None:
+        self.engine, self.folder, self.store = engine, folder / "log", store
+        self.tenant = create_tenant(engine, "bank").tenant
+        self.sequencer = Sequencer(engine, self.folder, SIGNERS, ORIGIN, batch=1000)
+        self.archive = Archive(engine, LogFolder(self.folder), store, days=30)
+
+    def act(self, count: int) -> None:
+        record_acts(self.engine, self.tenant, count)
+        while self.sequencer.step().added:
+            pass
+
+    def seal(self, instance: Instance, job: str, given: SealFacts | None = None) -> StoredBundle:
+        sealed = instance.seal(given or facts(job))
+        with scope(self.engine, self.tenant) as connection:
+            record = Record("evidence.sealed", "user:a", sealed.bundle_id, "p", details=sealed.ledger_details)
+            (appended,) = append(connection, self.tenant, [record])
+            row = StoredBundle.of(sealed, appended.record_id)
+            evidence.insert_bundles(connection, self.tenant, [row])
+        return row
+
+    def violations(self) -> list[str]:
+        with scope(self.engine, self.tenant) as connection:
+            found = ledger.search(connection, self.tenant, act="archive.violated")
+        return [str(item.record["object"]) for item in found.items]
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    return make_instance(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def site(engine: sa.Engine, tmp_path: Path, folder: FileStore) -> Site:
+    return Site(engine, tmp_path, folder)
+
+
+def opened(site: Site, tmp_path: Path) -> Path:
+    """Restore the ledger into a new folder, from the store alone."""
+    target = tmp_path / "restored"
+    shutil.rmtree(target, ignore_errors=True)
+    restore(site.store, target, lambda done, total: None)
+    return target
+
+
+def test_the_ledger_comes_back_from_the_store_alone_and_holds(site: Site, tmp_path: Path) -> None:
+    """R5.6: rounds over tile borders; what comes back passes the whole check and has the published root."""
+    for count in (1, 300, 0, 700):
+        site.act(count)
+        site.archive.round()
+    restored = opened(site, tmp_path)
+    report = fsck(restored, SIGNERS.vkeys)
+    assert report.ok, report.problems
+    assert report.size == site.sequencer.step().size
+    assert report.root == site.sequencer.step().root
+    assert (restored / "checkpoint").read_bytes() == (site.folder / "checkpoint").read_bytes()
+
+
+def test_a_round_without_news_copies_nothing(site: Site) -> None:
+    site.act(5)
+    assert site.archive.round().copies > 0
+    again = site.archive.round()
+    assert (again.copies, again.findings) == (0, ())
+    assert again.size == site.sequencer.step().size
+
+
+def test_bundles_are_copied_once_with_their_own_date(site: Site, instance: Instance) -> None:
+    rows = [site.seal(instance, f"job-{n}") for n in range(3)]
+    site.act(1)
+    assert site.archive.round().bundles == 3
+    rows.append(site.seal(instance, "job-3"))
+    assert site.archive.round().bundles == 1
+    other = Archive(site.engine, LogFolder(site.folder), site.store, days=30)  # after a restart
+    assert other.round().bundles == 0
+    for row in rows:
+        assert site.store.read(f"evidence/{site.tenant}/{row.id}") == row.document
+    with scope(site.engine, None) as connection:
+        kept = connection.exec_driver_sql(
+            "select name, retain_until from qcos.worm_copy where name like 'evidence/%%'"
+        ).all()
+    assert {row.name: row.retain_until for row in kept} == {
+        f"evidence/{site.tenant}/{row.id}": row.retain_until for row in rows
+    }
+
+
+class Dying:
+    """A store that loses its connection after some copies."""
+
+    def __init__(self, store: FileStore, after: int) -> None:
+        self.store, self.left = store, after
+        self.address = store.address
+
+    def keep(self, item: Item) -> Kept:
+        if not self.left:
+            raise Unavailable("worm.unavailable", "gone")
+        self.left -= 1
+        return self.store.keep(item)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 5, 7])
+def test_a_round_that_broke_off_is_done_again(site: Site, tmp_path: Path, after: int) -> None:
+    """The checkpoint goes out after everything it needs: the store is never caught with one that cannot be proved."""
+    site.act(600)
+    broken = Archive(site.engine, LogFolder(site.folder), Dying(site.store, after), days=30)  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        broken.round()
+    with pytest.raises(NotFound):
+        opened(site, tmp_path)
+    site.archive.round()
+    assert fsck(opened(site, tmp_path), SIGNERS.vkeys).ok
+
+
+def test_tampering_is_reported_once_and_recorded_in_the_ledger(site: Site) -> None:
+    """R5.6: a round looks at what was kept before; a finding is an event of the ledger."""
+    site.act(300)
+    site.archive.round()
+    path = Path(site.store.address.removeprefix("file:")) / "ledger/tile/0/000"
+    _set_immutable(path, False)
+    path.unlink()
+    found = site.archive.round().findings
+    assert [(finding.code, finding.name) for finding in found] == [("worm.missing", "ledger/tile/0/000")]
+    assert site.violations() == ["ledger/tile/0/000"]
+    assert site.archive.round().findings == (), "known already"
+    assert site.violations() == ["ledger/tile/0/000"]
+    done, all_of_it = site.archive.verify(content=True)
+    assert done > 3
+    assert [finding.code for finding in all_of_it] == ["worm.missing"]
+
+
+def test_a_name_taken_by_somebody_else_is_found_and_bundles_go_on(site: Site, instance: Instance) -> None:
+    planted = Path(site.store.address.removeprefix("file:")) / "ledger/tile/entries/000.p"
+    site.act(3)
+    size = site.sequencer.step().size
+    planted.mkdir(parents=True)
+    (planted / str(size)).write_bytes(b"planted")
+    site.seal(instance, "job-1")
+    done = site.archive.round()
+    assert done.bundles == 1
+    assert len(site.violations()) == 1
+    with pytest.raises(NotFound):
+        restore(site.store, Path("/nonexistent"), lambda done, total: None)
+
+
+def test_nothing_is_restored_over_something(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "restored" / "precious").write_text("x")
+    with pytest.raises(Conflict):
+        restore(site.store, tmp_path / "restored", lambda done, total: None)
+
+
+def test_the_same_on_object_lock(engine: sa.Engine, tmp_path: Path, localstack: str) -> None:
+    """R5.6: on an S3 wire server, from copying to the ledger that comes back."""
+    site = Site(engine, tmp_path, bucket_of(localstack))  # type: ignore[arg-type]
+    site.act(300)
+    assert site.archive.round().findings == ()
+    assert fsck(opened(site, tmp_path), SIGNERS.vkeys).ok
+    assert site.archive.verify(content=True)[1] == []
+
+
+@pytest.mark.parametrize(("old", "new"), [(0, 0), (0, 1), (0, 256), (255, 257), (256, 256), (1000, 70_000)])
+def test_pieces_are_those_that_are_missing(old: int, new: int) -> None:
+    had = {place for place in _all(old) if place.width == 256}
+    assert set(pieces(old, new)) == set(_all(new)) - had
+
+
+def _all(size: int) -> Iterator[Address]:
+    return iter(pieces(0, size))
+
+
+def test_what_nobody_has_to_keep_any_more_is_not_locked(site: Site, instance: Instance) -> None:
+    base = facts("job-1")
+    over = replace(base, governance=replace(base.governance, retention_days=0))
+    site.seal(instance, "job-2", over)
+    site.seal(instance, "job-3")
+    assert site.archive.round().bundles == 1
