@@ -29,6 +29,8 @@ SHARED = {
     "ledger_node": "hashes over entries",
     "ledger_state": "size and root of the ledger",
     "ledger_checkpoint": "signed sizes and roots",
+    "worm_copy": "names, digests and dates of copies; bundles by tenant and id",
+    "worm_finding": "names of copies and what is wrong with them",
 }
 
 _TABLES = """
