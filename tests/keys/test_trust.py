@@ -32,3 +32,10 @@ def test_the_trust_document_is_public_and_complete(tmp_path: Path) -> None:
     for role in ROLES:
         secret = "".join((tmp_path / f"{role}.pem").read_text().splitlines()[1:-1])
         assert secret not in text
+
+
+def test_the_trust_document_names_the_ledgers_witnesses_when_there_are_some(tmp_path: Path) -> None:
+    keyring = FileKeyring(tmp_path).open_or_create()
+    member = {"quorum": 1, "keys": [{"vkey": "w.example+00000000+AA=="}]}
+    assert trust_document(keyring, "o", witnesses=member)["witnesses"] == member
+    assert "witnesses" not in trust_document(keyring, "o")

@@ -53,6 +53,14 @@ SEQUENCE_INTERVAL_S: Final = 0.2  # pause between checkpoints; an entry is cover
 MAX_RECORD_BYTES: Final = 65_535  # one record; larger documents are recorded by their digest
 MAX_NOTE_BYTES: Final = 256 * 1024  # a checkpoint with 16 post-quantum signatures is 80 kB
 MAX_NOTE_SIGNATURES: Final = 100  # signature lines of one note, as Go's reference
+MAX_WITNESS_POLICY_BYTES: Final = 512 * 1024  # 100 keys of 1.8 kB, twice; tlog-policy asks for 32 at least
+MAX_WITNESSES: Final = 100  # logs, witnesses or groups of one policy; a note has so many signatures
+WITNESS_TIMEOUT_S: Final = 2.0  # one witness's answer; a checkpoint does not wait longer for it
+WITNESS_GRACE_S: Final = 0.05  # for the other witnesses, once those that answered are enough
+WITNESS_PAUSE_MAX_S: Final = 5.0  # longest pause between two rounds while the witnesses are not enough
+WITNESS_CONNECTIONS: Final = 64  # served at once by one witness; a log keeps one open
+WITNESS_REQUEST_S: Final = 10.0  # one request to a witness, first byte to last
+WITNESS_REFUSED_KEPT: Final = 100  # contradicting checkpoints a witness keeps of one log
 
 # WORM copies
 WORM_BATCH: Final = 64  # copies made between two notes of them; so many are handed in again after a crash

@@ -13,6 +13,8 @@ from qcos.base.errors import Invalid, QcosError
 from qcos.evidence.envelope import from_base64
 from qcos.keys.signer import PublicKey
 from qcos.ledger.note import parse_vkey
+from qcos.ledger.quorum import NOBODY, Policy
+from qcos.ledger.trust import witnesses_of
 from qcos.timestamp.pinned import read_pins
 
 SCHEMA: Final = "qcos.trust/v1"
@@ -47,12 +49,14 @@ class Trust:
         keys: Evidence keys by key id.
         vkeys: The ledger's verifier keys (C2SP signed-note).
         certificates: PEM certificates of time-stamping authorities and their issuers.
+        witnesses: Whose cosignatures the ledger's checkpoints must carry; by default nobody's.
     """
 
     origin: str
     keys: Mapping[str, TrustedKey]
     vkeys: tuple[str, ...]
     certificates: tuple[str, ...]
+    witnesses: Policy = NOBODY
 
     @classmethod
     def load(cls, document: bytes | str | Mapping[str, Any]) -> Trust:  # Any: JSON
@@ -87,7 +91,8 @@ class Trust:
             parse_vkey(vkey)
         certificates = tuple(entry["certificate"] + entry.get("chain", "") for entry in document["timestamp"])
         read_pins(certificates)
-        return cls(str(document["origin"]), keys, vkeys, certificates)
+        witnesses = witnesses_of(document, vkeys)
+        return cls(str(document["origin"]), keys, vkeys, certificates, witnesses)
 
 
 def _key(entry: Any) -> tuple[str, TrustedKey]:  # Any: JSON from a file

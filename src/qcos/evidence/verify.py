@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from qcos.evidence.report import Checks, Report
 from qcos.evidence.shape import demand_equal, read_bundle
 from qcos.evidence.statement import PREDICATE_TYPE, STATEMENT_TYPE, subject_digests
 from qcos.evidence.trust import Trust, TrustedKey
+from qcos.ledger.note import Signed
 from qcos.ledger.record import check_members
 from qcos.ledger.verify import verify_checkpoint, verify_proof
 from qcos.timestamp.archive import read_record
@@ -331,14 +332,35 @@ class _Run:
         return _NOT_YET
 
     def _checkpoint(self, proof: Mapping[str, Any]) -> str:
-        checkpoint, signatures = verify_checkpoint(proof["checkpoint"], self.trust.vkeys)
+        checkpoint, signatures = verify_checkpoint(
+            proof["checkpoint"], self.trust.vkeys, self.trust.witnesses
+        )
         if checkpoint.origin != self.trust.origin:
             raise _wrong("/proof/ledger/checkpoint", "another ledger", self.trust.origin, checkpoint.origin)
-        kinds = ", ".join(sorted(one.vkey.algorithm for one in signatures))
-        return f"{checkpoint.origin}, {checkpoint.size} entries, signed with {kinds}"
+        log = [one for one in signatures if one.vkey.name == checkpoint.origin]
+        kinds = ", ".join(sorted(one.vkey.algorithm for one in log))
+        told = f"{checkpoint.origin}, {checkpoint.size} entries, signed with {kinds}"
+        return told + self._witnesses(self.trust.witnesses.demand(signatures))
+
+    def _witnesses(self, cosignatures: Sequence[Signed]) -> str:
+        """Say who has witnessed the checkpoint and when: a second source of time."""
+        if not cosignatures:
+            return ""
+        first = min(cosignatures, key=lambda one: one.time or 0)
+        if self.time and (first.time or 0) + MAX_CLOCK_DRIFT_S < self.time.time.timestamp():
+            raise Integrity(
+                "evidence.witness_time",
+                "a witness saw the checkpoint before the evidence in it was signed",
+                subject="/proof/ledger/checkpoint",
+                expected=f"not before {rfc3339(self.time.time)}",
+                got=f"{first.vkey.name} at {_instant(first.time)}",
+            )
+        seen = [(one.vkey.name, _instant(one.time)) for one in cosignatures]
+        self.facts["witnesses"] = [{"name": name, "time": time} for name, time in seen]
+        return "; witnessed by " + ", ".join(f"{name} at {time}" for name, time in seen)
 
     def _inclusion(self, proof: Mapping[str, Any]) -> str:
-        held = verify_proof(proof, self.trust.vkeys)
+        held = verify_proof(proof, self.trust.vkeys, witnesses=self.trust.witnesses)
         self.facts |= {"ledgerIndex": held.index, "ledgerRecord": held.record}
         return f"entry {held.index} of {held.checkpoint.size}"
 
@@ -357,6 +379,13 @@ class _Run:
         }
         check_members(record, expected)
         return f"record {record.get('id')} commits to this very bundle"
+
+
+def _instant(seconds: int | None) -> str:
+    try:
+        return rfc3339(dt.datetime.fromtimestamp(seconds or 0, dt.UTC))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s after 1970"
 
 
 def _known(time: TimeInfo | None) -> TimeInfo:

@@ -2,8 +2,8 @@
 
 What is demanded of a checkpoint: for *every algorithm* among the trusted keys named as the log's origin, one
 valid signature. So a checkpoint from which the post-quantum signatures were stripped fails, and a trust root
-that lists retired keys beside new ones still works. Witnesses' signatures, when their keys are given, must
-hold; how many are needed is a policy of the caller.
+that lists retired keys beside new ones still works. A policy of witnesses, when one is given, must be met too:
+a checkpoint with fewer cosignatures may have been shown to one reader only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from qcos.base.errors import Integrity
 from qcos.ledger.checkpoint import Checkpoint, decode, parse_body
 from qcos.ledger.note import Signed, Vkey, parse, parse_vkey, verify
 from qcos.ledger.proof import LedgerProof, read_proof
+from qcos.ledger.quorum import NOBODY, Policy
 from qcos.ledger.record import check_members, entry_of, read_record
 from qcos.ledger.tree import HASH_BYTES, MAX_PROOF, leaf_hash, verify_inclusion
 from qcos.ledger.tree import verify_consistency as verify_tree_consistency
@@ -29,7 +30,7 @@ class Verified:
         record: The record.
         index: Where its entry stands in the log.
         checkpoint: The tree head that covers it.
-        signatures: The signatures that hold, those of witnesses too.
+        signatures: The signatures that hold, those of witnesses too: with the time each states.
     """
 
     record: dict[str, Any]  # Any: JSON
@@ -42,21 +43,23 @@ def verify_proof(
     proof: Mapping[str, Any] | LedgerProof,  # Any: JSON from anybody
     vkeys: Sequence[str],
     expected: Mapping[str, Any] | None = None,  # Any: JSON
+    witnesses: Policy | None = None,
 ) -> Verified:
     """Check that a record stands in the log.
 
     Args:
         proof: The JSON of `LedgerProof.as_dict`, from anybody.
-        vkeys: The trust root: verifier keys of the log (and of witnesses).
+        vkeys: The trust root: verifier keys of the log.
         expected: Members the record must have; objects are compared member by member, so ``{"details":
             {"statement": "sha256:..."}}`` checks one detail.
+        witnesses: Whose cosignatures the checkpoint must carry.
 
     Raises:
         Integrity: With the exact reason; see the ``ledger.*`` codes in docs/reference/ledger.md.
         Invalid: ``ledger.vkey`` when the trust root itself is malformed.
     """
     read = proof if isinstance(proof, LedgerProof) else read_proof(proof)
-    checkpoint, signatures = verify_checkpoint(read.checkpoint, vkeys)
+    checkpoint, signatures = verify_checkpoint(read.checkpoint, vkeys, witnesses)
     if read.size != checkpoint.size:
         raise Integrity(
             "ledger.proof",
@@ -71,12 +74,17 @@ def verify_proof(
     return Verified(record, read.index, checkpoint, signatures)
 
 
-def verify_checkpoint(note: str | bytes, vkeys: Sequence[str]) -> tuple[Checkpoint, tuple[Signed, ...]]:
+def verify_checkpoint(
+    note: str | bytes, vkeys: Sequence[str], witnesses: Policy | None = None
+) -> tuple[Checkpoint, tuple[Signed, ...]]:
     """Check a signed checkpoint.
+
+    Returns:
+        The tree head, and the signatures that hold, those of witnesses too.
 
     Raises:
         Integrity: ``ledger.note``, ``ledger.checkpoint``, ``ledger.origin``, ``ledger.signature``,
-            ``ledger.unsigned``.
+            ``ledger.unsigned``, ``ledger.unwitnessed``.
         Invalid: ``ledger.vkey`` when the trust root itself is malformed.
     """
     trusted = [parse_vkey(vkey) for vkey in vkeys]
@@ -90,13 +98,19 @@ def verify_checkpoint(note: str | bytes, vkeys: Sequence[str]) -> tuple[Checkpoi
             expected=", ".join(dict.fromkeys(vkey.name for vkey in trusted))[:300] or "a trusted key",
             got=checkpoint.origin,
         )
-    _, signatures = verify(note, trusted)
+    policy = witnesses or NOBODY
+    _, signatures = verify(note, [*trusted, *policy.vkeys])
     _demand_every_algorithm(log, signatures)
+    policy.demand(signatures)
     return checkpoint, signatures
 
 
 def verify_consistency(
-    old_note: str | bytes, new_note: str | bytes, hashes: Sequence[str], vkeys: Sequence[str]
+    old_note: str | bytes,
+    new_note: str | bytes,
+    hashes: Sequence[str],
+    vkeys: Sequence[str],
+    witnesses: Policy | None = None,
 ) -> tuple[Checkpoint, Checkpoint]:
     """Check that the newer of two signed checkpoints continues the older: nothing was changed or removed.
 
@@ -105,13 +119,14 @@ def verify_consistency(
         new_note: The checkpoint of today.
         hashes: The consistency proof, base64.
         vkeys: The trust root.
+        witnesses: Whose cosignatures both must carry.
 
     Raises:
         Integrity: With the exact reason.
         Invalid: ``ledger.vkey`` when the trust root itself is malformed.
     """
-    old, _ = verify_checkpoint(old_note, vkeys)
-    new, _ = verify_checkpoint(new_note, vkeys)
+    old, _ = verify_checkpoint(old_note, vkeys, witnesses)
+    new, _ = verify_checkpoint(new_note, vkeys, witnesses)
     if old.origin != new.origin:
         raise Integrity(
             "ledger.origin", "the two checkpoints are of different logs", expected=old.origin, got=new.origin

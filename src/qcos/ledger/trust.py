@@ -1,0 +1,63 @@
+"""What a verifier trusts about a ledger: its keys and its witnesses, from a trust document. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qcos.base.errors import Invalid
+from qcos.ledger.note import parse_vkey
+from qcos.ledger.quorum import NOBODY, Policy, read_witnesses
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTrust:
+    """What is demanded of a checkpoint.
+
+    Attributes:
+        vkeys: The log's verifier keys (C2SP signed-note).
+        witnesses: Whose cosignatures are demanded; by default nobody's.
+    """
+
+    vkeys: tuple[str, ...]
+    witnesses: Policy = NOBODY
+
+
+def read_ledger_trust(document: Mapping[str, Any]) -> LedgerTrust:  # Any: JSON of a file
+    """Read the members ``ledger`` and ``witnesses`` of a trust document.
+
+    Raises:
+        Invalid: ``trust.ledger`` when it names no key of a ledger, ``ledger.vkey``, ``ledger.policy``.
+    """
+    listed = document.get("ledger")
+    items = listed if isinstance(listed, list) else []
+    vkeys = tuple(
+        item["vkey"] for item in items if isinstance(item, dict) and isinstance(item.get("vkey"), str)
+    )
+    if not vkeys or len(vkeys) != len(items):
+        raise Invalid("trust.ledger", "the trust document names no key of a ledger, or not only keys")
+    return LedgerTrust(vkeys, witnesses_of(document, vkeys))
+
+
+def witnesses_of(document: Mapping[str, Any], vkeys: tuple[str, ...]) -> Policy:  # Any: JSON of a file
+    """Return the policy of witnesses of a trust document; one that demands nothing when it has none.
+
+    Raises:
+        Invalid: ``ledger.policy``; also when a witness has the log's own key, or the policy is of another log.
+    """
+    logs = [parse_vkey(vkey) for vkey in vkeys]
+    if "witnesses" not in document:
+        return NOBODY
+    policy = read_witnesses(document["witnesses"])
+    own = {log.public for log in logs}
+    if any(vkey.public in own for vkey in policy.vkeys):
+        raise Invalid("ledger.policy", "a log cannot be its own witness", expected="a key of somebody else")
+    if policy.logs and not any(known.vkey in logs for known in policy.logs):
+        raise Invalid(
+            "ledger.policy",
+            "the policy of witnesses is for another log",
+            expected=", ".join(dict.fromkeys(log.name for log in logs))[:200],
+            got=", ".join(dict.fromkeys(known.name for known in policy.logs))[:200],
+        )
+    return policy
