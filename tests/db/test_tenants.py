@@ -31,6 +31,8 @@ SHARED = {
     "ledger_checkpoint": "signed sizes and roots",
     "worm_copy": "names, digests and dates of copies; bundles by tenant and id",
     "worm_finding": "names of copies and what is wrong with them",
+    "signing_key": "public halves of the installation's keys",
+    "signing_key_state": "a counter of their changes",
 }
 
 _TABLES = """

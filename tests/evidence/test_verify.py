@@ -423,12 +423,43 @@ def test_keys_count_only_in_their_time(bundle: dict[str, Any], instance: Instanc
     for member, instant, reason in (
         ("notBefore", "2100-01-01T00:00:00Z", "before its key was made"),
         ("notAfter", "2020-01-01T00:00:00Z", "after its key was retired"),
+        ("revokedAt", "2020-01-01T00:00:00Z", "after its key was revoked"),
     ):
         changed = copy.deepcopy(instance.trust)
         changed["evidence"][0][member] = instant
         report = verify(bundle, changed)
         assert _failed(report) == {"key validity"}
         assert reason in report.reason
+
+
+def test_evidence_older_than_a_revocation_verifies_and_says_so(
+    bundle: dict[str, Any], instance: Instance
+) -> None:
+    changed = copy.deepcopy(instance.trust)
+    changed["evidence"][1] |= {"revokedAt": "2100-01-01T00:00:00Z", "reason": "its HSM was lost"}
+    report = verify(bundle, changed)
+    assert report.ok, report.reason
+    assert any("revoked later, at 2100-01-01T00:00:00Z (its HSM was lost)" in line for line in report.lines())
+
+
+def test_a_revoked_authority_counts_where_the_ledger_is_older(
+    bundle: dict[str, Any], instance: Instance
+) -> None:
+    """Who stole its key states any time; the order of the ledger he cannot change."""
+    later = {"revokedAt": "2100-01-01T00:00:00Z", "reason": "stolen"}
+    for size, ok in ((2, True), (1, False), (None, False)):
+        changed = copy.deepcopy(instance.trust)
+        changed["timestamp"][0] |= later | ({"ledgerSize": size} if size is not None else {})
+        report = verify(bundle, changed)
+        assert report.ok is ok, (size, report.reason)
+        assert ok or _failed(report) == {"revoked authority"}
+    pending = copy.deepcopy(bundle)
+    pending["proof"]["ledger"] = None
+    changed["timestamp"][0] |= {"ledgerSize": 2}
+    assert not verify(pending, changed, allow_pending=True).ok
+    for member in ("revokedAt", "notAfter"):
+        changed["timestamp"][0] |= {member: "2020-01-01T00:00:00Z"}
+        assert "key validity" in _failed(verify(bundle, changed))
 
 
 @pytest.mark.parametrize(
@@ -445,8 +476,14 @@ def test_keys_count_only_in_their_time(bundle: dict[str, Any], instance: Instanc
             certificate="-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
         ),
         lambda t: t.update(evidence=1),
+        lambda t: t["evidence"][0].update(onlyFor="another tenant"),
+        lambda t: t["ledger"][0].update(onlyFor="another tenant"),
+        lambda t: t["timestamp"][0].update(onlyFor="another tenant"),
+        lambda t: t["timestamp"][0].update(ledgerSize=-1),
+        lambda t: t["evidence"].append(t["evidence"][0]),
+        lambda t: t["ledger"].append({"vkey": t["ledger"][0]["vkey"]}),
     ],
-    ids=range(9),
+    ids=range(15),
 )
 def test_a_trust_document_that_is_wrong_is_the_callers_error(
     bundle: dict[str, Any], instance: Instance, harm: Any

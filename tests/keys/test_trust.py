@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
 
+from qcos.base.clock import parse_rfc3339, rfc3339
 from qcos.keys.file import ROLES, FileKeyring
 from qcos.keys.signer import PublicKey
 from qcos.keys.trust import trust_document
@@ -16,9 +18,11 @@ from qcos.keys.trust import trust_document
 def test_the_trust_document_is_public_and_complete(tmp_path: Path) -> None:
     """R4.2: the trust root that a verifier pins."""
     keyring = FileKeyring(tmp_path).open_or_create()
-    document = trust_document(keyring, "qcos.example/log", ["qcos.example/log+00000000+AA=="])
+    vkeys = [f"qcos.example/log+0000000{n}+AA==" for n in range(3)]
+    document = trust_document(keyring, "qcos.example/log", vkeys)
+    made = rfc3339(keyring.created)
     assert set(document) == {"schema", "origin", "evidence", "ledger", "timestamp"}
-    assert document["ledger"] == [{"vkey": "qcos.example/log+00000000+AA=="}]
+    assert document["ledger"] == [{"vkey": vkey, "notBefore": made} for vkey in vkeys]
     for entry, signer in zip(document["evidence"], keyring.evidence, strict=True):
         public = PublicKey.load(base64.b64decode(entry["publicKey"]))
         assert (public.key_id, public.algorithm) == (signer.key_id, signer.algorithm)
@@ -39,3 +43,17 @@ def test_the_trust_document_names_the_ledgers_witnesses_when_there_are_some(tmp_
     member = {"quorum": 1, "keys": [{"vkey": "w.example+00000000+AA=="}]}
     assert trust_document(keyring, "o", witnesses=member)["witnesses"] == member
     assert "witnesses" not in trust_document(keyring, "o")
+
+
+def test_it_says_when_each_key_counted(tmp_path: Path) -> None:
+    """R10.5: old evidence stays verifiable after its keys were replaced or revoked."""
+    keyring = FileKeyring(tmp_path).open_or_create()
+    retired, revoked = parse_rfc3339("2027-01-01T00:00:00Z"), parse_rfc3339("2027-02-01T00:00:00Z")
+    entries = [
+        replace(entry, not_after=retired, revoked_at=revoked, reason="stolen", revoked_size=7)
+        for entry in keyring.entries
+    ]
+    document = trust_document(replace(keyring, entries=tuple(entries)), "o", ["a", "b", "c"])
+    said = {"notAfter": rfc3339(retired), "revokedAt": rfc3339(revoked), "reason": "stolen", "ledgerSize": 7}
+    for entry in (*document["evidence"], *document["ledger"], *document["timestamp"]):
+        assert said.items() <= entry.items()

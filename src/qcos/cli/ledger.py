@@ -33,6 +33,7 @@ from qcos.client import from_environment
 from qcos.client.model import Json
 from qcos.ledger.checkpoint import Checkpoint, parse_body
 from qcos.ledger.note import parse
+from qcos.ledger.pinned import PinnedVkey, read_pinned
 from qcos.ledger.verify import verify_consistency, verify_proof
 
 app = typer.Typer(
@@ -138,7 +139,7 @@ def fsck(
     as_json: AsJson = False,
 ) -> None:
     """Rebuild the whole tree from its entries and compare every tile, root and signature."""
-    vkeys = _vkeys(trust)
+    vkeys = [str(key) for key in _vkeys(trust)]  # old checkpoints are by old keys
     with server_extra("qcos ledger fsck"):
         from qcos.ledger.fsck import (
             fsck as check,
@@ -187,13 +188,18 @@ def _size(note: bytes) -> int:
     return parse_body(parse(note)[0]).size
 
 
-def _vkeys(trust: Path) -> list[str]:
+def _vkeys(trust: Path) -> list[PinnedVkey]:
     """Return the ledger's verifier keys of a trust document; raises `Invalid` ``cli.trust`` without one."""
     listed = read_object(trust).get("ledger")
-    vkeys = (
-        [item.get("vkey") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    )
-    good = [vkey for vkey in vkeys if isinstance(vkey, str)]
-    if not good:
+    try:
+        pinned = [read_pinned(item) for item in listed] if isinstance(listed, list) else []
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Invalid(
+            "cli.trust",
+            "a ledger key of the trust document cannot be read",
+            subject=str(trust),
+            got=str(error)[:200],
+        ) from None
+    if not pinned:
         raise Invalid("cli.trust", "the trust document names no key of a ledger", subject=str(trust))
-    return good
+    return pinned

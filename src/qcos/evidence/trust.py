@@ -12,13 +12,17 @@ from qcos.base.clock import parse_rfc3339
 from qcos.base.errors import Invalid, QcosError
 from qcos.evidence.envelope import from_base64
 from qcos.keys.signer import PublicKey
-from qcos.ledger.note import parse_vkey
+from qcos.ledger.pinned import PinnedVkey, read_pinned
 from qcos.ledger.quorum import NOBODY, Policy
 from qcos.ledger.trust import witnesses_of
-from qcos.timestamp.pinned import read_pins
+from qcos.timestamp.pinned import Pins, read_pins
 
 SCHEMA: Final = "qcos.trust/v1"
 MAX_TRUST_BYTES: Final = 1024 * 1024  # about 15 kB a generation of keys
+
+_VALIDITY: Final = ("notBefore", "notAfter", "revokedAt", "reason", "ledgerSize")
+_KEY_MEMBERS: Final = frozenset({"keyId", "algorithm", "publicKey", "certificate", *_VALIDITY})
+_AUTHORITY_MEMBERS: Final = frozenset({"certificate", "chain", *_VALIDITY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +32,43 @@ class TrustedKey:
     Attributes:
         public: The key.
         not_before: When it was made, UTC.
-        not_after: When it was retired, UTC, if it was: later signatures do not count.
+        not_after: When it was replaced, UTC, if it was: later signatures do not count.
+        revoked_at: From when on it is not to be trusted, UTC, if it was revoked.
+        reason: Why it was revoked.
+        chain: PEM certificates, its own first, if it is certified.
     """
 
     public: PublicKey
     not_before: dt.datetime
     not_after: dt.datetime | None
+    revoked_at: dt.datetime | None = None
+    reason: str = ""
+    chain: str = ""
 
     def in_force(self, at: dt.datetime) -> bool:
         """Return whether the key was in use at that time."""
-        return self.not_before <= at and (self.not_after is None or at < self.not_after)
+        ends = [end for end in (self.not_after, self.revoked_at) if end is not None]
+        return self.not_before <= at and all(at < end for end in ends)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedAuthority:
+    """A pinned time-stamping authority and the time in which its tokens count.
+
+    Attributes:
+        not_after: When its key was replaced, UTC, if it was.
+        revoked_at: From when on its key is not to be trusted, UTC, if it was revoked.
+        reason: Why it was revoked.
+        ledger_size: Entries the ledger had when it was revoked: a stolen key states any time, but the ledger's order says what
+            was there before.
+        chain: PEM certificates, its own first.
+    """
+
+    not_after: dt.datetime | None
+    revoked_at: dt.datetime | None
+    reason: str
+    ledger_size: int | None
+    chain: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +78,17 @@ class Trust:
     Attributes:
         origin: Name of the ledger.
         keys: Evidence keys by key id.
-        vkeys: The ledger's verifier keys (C2SP signed-note).
+        vkeys: The ledger's verifier keys (C2SP signed-note), and when they count.
         certificates: PEM certificates of time-stamping authorities and their issuers.
+        authorities: The authorities by the DER of their certificate.
         witnesses: Whose cosignatures the ledger's checkpoints must carry; by default nobody's.
     """
 
     origin: str
     keys: Mapping[str, TrustedKey]
-    vkeys: tuple[str, ...]
+    vkeys: tuple[PinnedVkey, ...]
     certificates: tuple[str, ...]
+    authorities: Mapping[bytes, TrustedAuthority]
     witnesses: Policy = NOBODY
 
     @classmethod
@@ -86,20 +119,49 @@ class Trust:
         if document["schema"] != SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
         keys = dict(_key(entry) for entry in document["evidence"])
-        vkeys = tuple(entry["vkey"] for entry in document["ledger"])
-        for vkey in vkeys:
-            parse_vkey(vkey)
-        certificates = tuple(entry["certificate"] + entry.get("chain", "") for entry in document["timestamp"])
-        read_pins(certificates)
-        witnesses = witnesses_of(document, vkeys)
-        return cls(str(document["origin"]), keys, vkeys, certificates, witnesses)
+        vkeys = tuple(read_pinned(entry) for entry in document["ledger"])
+        if len(keys) != len(document["evidence"]) or len({key.vkey for key in vkeys}) != len(vkeys):
+            raise ValueError("a key stands twice in it: which of them says when it counts?")
+        stamping = [_authority(entry) for entry in document["timestamp"]]
+        authorities = {certificate: found for found, own in stamping for certificate in own}
+        certificates = tuple(found.chain for found, _ in stamping)
+        witnesses = witnesses_of(document, [key.vkey for key in vkeys])
+        return cls(str(document["origin"]), keys, vkeys, certificates, authorities, witnesses)
 
 
 def _key(entry: Any) -> tuple[str, TrustedKey]:  # Any: JSON from a file
     public = PublicKey.load(from_base64(entry["publicKey"], "/evidence/publicKey"))
     if (entry["keyId"], entry["algorithm"]) != (public.key_id, public.algorithm):
         raise ValueError(f"key {entry['keyId']} is a {public.algorithm} key with id {public.key_id}")
-    retired = entry.get("notAfter")
+    _refuse_unknown(entry, _KEY_MEMBERS, "an evidence key")
     return public.key_id, TrustedKey(
-        public, parse_rfc3339(entry["notBefore"]), parse_rfc3339(retired) if retired is not None else None
+        public,
+        parse_rfc3339(entry["notBefore"]),
+        _instant(entry, "notAfter"),
+        _instant(entry, "revokedAt"),
+        str(entry.get("reason", "")),
+        str(entry.get("certificate", "")),
     )
+
+
+def _authority(entry: Any) -> tuple[TrustedAuthority, Pins]:  # Any: JSON from a file
+    _refuse_unknown(entry, _AUTHORITY_MEMBERS, "a time-stamping authority")
+    chain = entry["certificate"] + entry.get("chain", "")
+    size = entry.get("ledgerSize")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        raise ValueError(f"ledgerSize {size!r}")
+    read_pins([chain])
+    found = TrustedAuthority(
+        _instant(entry, "notAfter"), _instant(entry, "revokedAt"), str(entry.get("reason", "")), size, chain
+    )
+    return found, read_pins([entry["certificate"]])
+
+
+def _instant(entry: Any, name: str) -> dt.datetime | None:  # Any: JSON from a file
+    return parse_rfc3339(entry[name]) if entry.get(name) is not None else None
+
+
+def _refuse_unknown(entry: Any, known: frozenset[str], what: str) -> None:  # Any: JSON from a file
+    """Refuse members of a key that are not known: one of them might say that it does not count."""
+    if unknown := entry.keys() - known:
+        raise ValueError(f"{what} has members this version does not know: {', '.join(sorted(unknown))}")

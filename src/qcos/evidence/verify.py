@@ -23,7 +23,8 @@ from qcos.evidence.model import milliseconds
 from qcos.evidence.report import Checks, Report
 from qcos.evidence.shape import demand_equal, read_bundle
 from qcos.evidence.statement import PREDICATE_TYPE, STATEMENT_TYPE, subject_digests
-from qcos.evidence.trust import Trust, TrustedKey
+from qcos.evidence.trust import Trust, TrustedAuthority, TrustedKey
+from qcos.evidence.validity import check_authority, check_keys, check_order
 from qcos.ledger.note import Signed
 from qcos.ledger.record import check_members
 from qcos.ledger.verify import verify_checkpoint, verify_proof
@@ -92,6 +93,7 @@ class _Run:
         self.keys: tuple[TrustedKey, ...] = ()
         self.statement: dict[str, Any] = {}
         self.time: TimeInfo | None = None
+        self.doubted: TrustedAuthority | None = None
 
     def all_checks(self, materials: Mapping[str, bytes], *, allow_pending: bool) -> None:
         make = self.checks.make
@@ -111,6 +113,8 @@ class _Run:
             if self.statement:
                 make("times", self.times)
         self.ledger(allow_pending=allow_pending)
+        if (doubted := self.doubted) is not None:
+            make("revoked authority", lambda: check_order(doubted, self.facts.get("ledgerIndex")))
         made = {check.name for check in self.checks.done}
         for name in REQUIRED if self.pending else (*REQUIRED, *REQUIRED_LEDGER):
             if name not in made:
@@ -278,14 +282,12 @@ class _Run:
             raise
 
     def key_validity(self) -> str:
-        at = _known(self.time).time
-        for index, key in enumerate(self.keys):
-            pointer = f"/proof/envelope/signatures/{index}/keyid"
-            if at < key.not_before - dt.timedelta(seconds=MAX_CLOCK_DRIFT_S):
-                raise _wrong(pointer, "signed before its key was made", rfc3339(key.not_before), rfc3339(at))
-            if key.not_after is not None and at > key.not_after:
-                raise _wrong(pointer, "signed after its key was retired", rfc3339(key.not_after), rfc3339(at))
-        return "the keys were in use at that time"
+        info = _known(self.time)
+        if (authority := self.trust.authorities.get(info.certificate)) is not None:
+            check_authority(authority, info.time)
+            if authority.revoked_at is not None:
+                self.doubted = authority
+        return check_keys(self.keys, info.time)
 
     def countersignature(self) -> str:
         at = _known(self.time).time

@@ -1,4 +1,4 @@
-"""Keys in files: made once, under a lock, each atomically, never overwritten.
+"""The first generation of keys, in files: made once, under a lock, each atomically, never overwritten.
 
 A directory (0700) holds one PKCS#8 PEM file (0600) for each role, the authority's certificates, and
 `keyring.json`, written last: which key stands in which role. While `keyring.json` is missing, making the
@@ -24,20 +24,15 @@ from qcos.base.clock import now, parse_rfc3339, rfc3339
 from qcos.base.errors import Integrity, Invalid, QcosError
 from qcos.keys import folder
 from qcos.keys.certify import issue_ca, issue_tsa
-from qcos.keys.model import Algorithm, Keyring, Signer
+from qcos.keys.model import NEEDED, OPTIONAL, Algorithm, KeyEntry, Keyring, Role, Signer, slot
 from qcos.keys.protect import Protection
 from qcos.keys.signer import GENERATORS, PrivateKeySigner
 from qcos.keys.wrap import KeyWrapper
 
 ROLES: Final[dict[str, Algorithm]] = {
-    "evidence-mldsa65": "ML-DSA-65",
-    "evidence-ed25519": "Ed25519",
-    "ledger-ed25519": "Ed25519",
-    "ledger-mldsa44": "ML-DSA-44",
-    "ledger-mldsa65": "ML-DSA-65",
-    "tsa": "ECDSA-P384",
-    "tsa-ca": "ECDSA-P384",
+    slot(role, algorithm): algorithm for role, algorithms in NEEDED.items() for algorithm in algorithms
 }
+"""The first generation's files, and the algorithm of each."""
 COUNTERSIGNER: Final = "evidence-p384"
 """A role that no file holds: there is such a key only where a key store has it."""
 HELD: Final[dict[str, Algorithm]] = {"evidence-mldsa65": "ML-DSA-65", COUNTERSIGNER: "ECDSA-P384"}
@@ -133,6 +128,7 @@ class FileKeyring:
             tsa_key=keys["tsa"],
             tsa_chain=tsa_chain,
             created=created,
+            entries=_first_entries(keys, self._held, tsa_chain, created),
             countersigner=keys.get(COUNTERSIGNER),
         )
 
@@ -178,6 +174,32 @@ class FileKeyring:
                 expected=ROLES[role],
             )
         return PrivateKeySigner(key)
+
+
+def _first_entries(
+    keys: Mapping[str, Signer], held: Mapping[str, Signer], chain: tuple[bytes, ...], created: dt.datetime
+) -> tuple[KeyEntry, ...]:
+    chains: dict[Role, tuple[bytes, ...]] = {"tsa": chain, "tsa-ca": chain[1:]}
+    places = [
+        (role, algorithm, slot(role, algorithm))
+        for role, algorithms in NEEDED.items()
+        for algorithm in (*algorithms, *OPTIONAL.get(role, ()))
+    ]
+    return tuple(
+        KeyEntry(
+            key_id=keys[name].key_id,
+            role=role,
+            algorithm=algorithm,
+            generation=1,
+            spki=keys[name].spki,
+            store="held" if name in held else "file",
+            locator=name if name in held else f"{name}.pem",
+            not_before=created,
+            chain=chains.get(role, ()),
+        )
+        for role, algorithm, name in places
+        if name in keys
+    )
 
 
 def _new_chain(keys: dict[str, PrivateKeySigner], at: dt.datetime) -> bytes:

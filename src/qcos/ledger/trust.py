@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qcos.base.errors import Invalid
-from qcos.ledger.note import parse_vkey
+from qcos.ledger.note import Vkey
+from qcos.ledger.pinned import PinnedVkey, read_pinned
 from qcos.ledger.quorum import NOBODY, Policy, read_witnesses
 
 
@@ -16,11 +17,11 @@ class LedgerTrust:
     """What is demanded of a checkpoint.
 
     Attributes:
-        vkeys: The log's verifier keys (C2SP signed-note).
+        vkeys: The log's verifier keys (C2SP signed-note), and when they count.
         witnesses: Whose cosignatures are demanded; by default nobody's.
     """
 
-    vkeys: tuple[str, ...]
+    vkeys: tuple[PinnedVkey, ...]
     witnesses: Policy = NOBODY
 
 
@@ -32,21 +33,23 @@ def read_ledger_trust(document: Mapping[str, Any]) -> LedgerTrust:  # Any: JSON 
     """
     listed = document.get("ledger")
     items = listed if isinstance(listed, list) else []
-    vkeys = tuple(
-        item["vkey"] for item in items if isinstance(item, dict) and isinstance(item.get("vkey"), str)
-    )
-    if not vkeys or len(vkeys) != len(items):
+    try:
+        vkeys = tuple(read_pinned(item) for item in items)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Invalid(
+            "trust.ledger", "a ledger key of the trust document cannot be read", got=str(error)[:200]
+        ) from None
+    if not vkeys:
         raise Invalid("trust.ledger", "the trust document names no key of a ledger, or not only keys")
-    return LedgerTrust(vkeys, witnesses_of(document, vkeys))
+    return LedgerTrust(vkeys, witnesses_of(document, [key.vkey for key in vkeys]))
 
 
-def witnesses_of(document: Mapping[str, Any], vkeys: tuple[str, ...]) -> Policy:  # Any: JSON of a file
+def witnesses_of(document: Mapping[str, Any], logs: Sequence[Vkey]) -> Policy:  # Any: JSON of a file
     """Return the policy of witnesses of a trust document; one that demands nothing when it has none.
 
     Raises:
         Invalid: ``ledger.policy``; also when a witness has the log's own key, or the policy is of another log.
     """
-    logs = [parse_vkey(vkey) for vkey in vkeys]
     if "witnesses" not in document:
         return NOBODY
     policy = read_witnesses(document["witnesses"])

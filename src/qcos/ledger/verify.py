@@ -1,9 +1,10 @@
 """Offline verification (R4.2): a proof and the log's verifier keys; no database, no network, no clock.
 
 What is demanded of a checkpoint: for *every algorithm* among the trusted keys named as the log's origin, one
-valid signature. So a checkpoint from which the post-quantum signatures were stripped fails, and a trust root
-that lists retired keys beside new ones still works. A policy of witnesses, when one is given, must be met too:
-a checkpoint with fewer cosignatures may have been shown to one reader only.
+valid signature by a key that was in force at the checkpoint's time (`qcos.ledger.pinned`). So a checkpoint
+from which the post-quantum signatures were stripped fails, one that a retired or revoked key signed afresh
+fails, and a trust root that lists retired keys beside new ones still works. A policy of witnesses, when one is
+given, must be met too: a checkpoint with fewer cosignatures may have been shown to one reader only.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from qcos.base.errors import Integrity
 from qcos.ledger.checkpoint import Checkpoint, decode, parse_body
-from qcos.ledger.note import Signed, Vkey, parse, parse_vkey, verify
+from qcos.ledger.note import Signed, parse, verify
+from qcos.ledger.pinned import PinnedVkey, demand_in_force, pin
 from qcos.ledger.proof import LedgerProof, read_proof
 from qcos.ledger.quorum import NOBODY, Policy
 from qcos.ledger.record import check_members, entry_of, read_record
@@ -41,7 +43,7 @@ class Verified:
 
 def verify_proof(
     proof: Mapping[str, Any] | LedgerProof,  # Any: JSON from anybody
-    vkeys: Sequence[str],
+    vkeys: Sequence[str | PinnedVkey],
     expected: Mapping[str, Any] | None = None,  # Any: JSON
     witnesses: Policy | None = None,
 ) -> Verified:
@@ -49,7 +51,7 @@ def verify_proof(
 
     Args:
         proof: The JSON of `LedgerProof.as_dict`, from anybody.
-        vkeys: The trust root: verifier keys of the log.
+        vkeys: The trust root: verifier keys of the log, with the time in which they count.
         expected: Members the record must have; objects are compared member by member, so ``{"details":
             {"statement": "sha256:..."}}`` checks one detail.
         witnesses: Whose cosignatures the checkpoint must carry.
@@ -75,7 +77,7 @@ def verify_proof(
 
 
 def verify_checkpoint(
-    note: str | bytes, vkeys: Sequence[str], witnesses: Policy | None = None
+    note: str | bytes, vkeys: Sequence[str | PinnedVkey], witnesses: Policy | None = None
 ) -> tuple[Checkpoint, tuple[Signed, ...]]:
     """Check a signed checkpoint.
 
@@ -84,23 +86,23 @@ def verify_checkpoint(
 
     Raises:
         Integrity: ``ledger.note``, ``ledger.checkpoint``, ``ledger.origin``, ``ledger.signature``,
-            ``ledger.unsigned``, ``ledger.unwitnessed``.
+            ``ledger.unsigned``, ``ledger.key_validity``, ``ledger.unwitnessed``.
         Invalid: ``ledger.vkey`` when the trust root itself is malformed.
     """
-    trusted = [parse_vkey(vkey) for vkey in vkeys]
+    trusted = [pin(vkey) for vkey in vkeys]
     text, _ = parse(note)
     checkpoint = parse_body(text)
-    log = [vkey for vkey in trusted if vkey.name == checkpoint.origin]
+    log = [key for key in trusted if key.vkey.name == checkpoint.origin]
     if not log:
         raise Integrity(
             "ledger.origin",
             "the checkpoint is of a log that is not trusted",
-            expected=", ".join(dict.fromkeys(vkey.name for vkey in trusted))[:300] or "a trusted key",
+            expected=", ".join(dict.fromkeys(key.vkey.name for key in trusted))[:300] or "a trusted key",
             got=checkpoint.origin,
         )
     policy = witnesses or NOBODY
-    _, signatures = verify(note, [*trusted, *policy.vkeys])
-    _demand_every_algorithm(log, signatures)
+    _, signatures = verify(note, [*(key.vkey for key in trusted), *policy.vkeys])
+    demand_in_force(log, signatures)
     policy.demand(signatures)
     return checkpoint, signatures
 
@@ -109,7 +111,7 @@ def verify_consistency(
     old_note: str | bytes,
     new_note: str | bytes,
     hashes: Sequence[str],
-    vkeys: Sequence[str],
+    vkeys: Sequence[str | PinnedVkey],
     witnesses: Policy | None = None,
 ) -> tuple[Checkpoint, Checkpoint]:
     """Check that the newer of two signed checkpoints continues the older: nothing was changed or removed.
@@ -138,16 +140,3 @@ def verify_consistency(
     read = [decode(item, HASH_BYTES, "ledger.consistency") for item in hashes]
     verify_tree_consistency(old.size, new.size, read, old.root, new.root)
     return old, new
-
-
-def _demand_every_algorithm(log: Sequence[Vkey], signatures: Sequence[Signed]) -> None:
-    signed = {held.vkey.kind for held in signatures if held.vkey in log}
-    missing = sorted({vkey.algorithm for vkey in log if vkey.kind not in signed})
-    if missing:
-        raise Integrity(
-            "ledger.unsigned",
-            "the checkpoint lacks signatures of the log",
-            subject=log[0].name,
-            expected=f"a signature by {', '.join(missing)}",
-            got=f"signatures by {', '.join(sorted(held.vkey.algorithm for held in signatures))}",
-        )

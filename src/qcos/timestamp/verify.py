@@ -43,6 +43,7 @@ class TimeInfo:
         policy: Dotted policy identifier.
         authority: Subject of the authority's certificate (RFC 4514).
         hash_name: Hash of the imprint.
+        certificate: DER of the authority's certificate.
     """
 
     time: dt.datetime
@@ -51,6 +52,7 @@ class TimeInfo:
     policy: str
     authority: str
     hash_name: str
+    certificate: bytes
 
 
 def verify_token(token: bytes, data: bytes, trusted: Sequence[str | bytes]) -> TimeInfo:
@@ -236,6 +238,7 @@ def _time_info(parsed: _Parsed, leaf: x509.Certificate) -> TimeInfo:
         policy=info["policy"].dotted,
         authority=leaf.subject.rfc4514_string(),
         hash_name=info["message_imprint"]["hash_algorithm"]["algorithm"].native,
+        certificate=leaf.public_bytes(serialization.Encoding.DER),
     )
 
 

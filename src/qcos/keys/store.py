@@ -1,0 +1,177 @@
+"""The registry of signing keys: the public side of every key of every generation, and when each counts.
+
+It belongs to the installation, not to a tenant. Losing it stops all signing until it is restored (private keys in files stay, but
+nobody says which are in force); what verifiers pinned, and so old evidence, is not touched. Somebody who can write to it as the
+application could put a key of his own in force, or name the time from which a good key does not count: the trust document that
+the server publishes would say so, the one that verifiers hold would not, and the ledger would have no record of it. He could not
+remove a key, nor change what a key is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from qcos.base.errors import Conflict
+from qcos.db.engine import metadata
+from qcos.keys.certify import to_pem
+from qcos.keys.model import NEEDED, OPTIONAL, KeyEntry
+
+KEY = sa.Table(
+    "signing_key",
+    metadata,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("algorithm", sa.Text, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("spki", sa.LargeBinary, nullable=False),
+    sa.Column("store", sa.Text, nullable=False),
+    sa.Column("locator", sa.Text, nullable=False),
+    sa.Column("not_before", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("not_after", sa.DateTime(timezone=True)),
+    sa.Column("revoked_at", sa.DateTime(timezone=True)),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("revoked_size", sa.BigInteger),
+    sa.Column("chain", sa.Text, nullable=False),
+    sa.Column("announced_at", sa.DateTime(timezone=True)),
+    sa.UniqueConstraint("role", "algorithm", "generation"),
+    sa.Index(
+        "signing_key_in_force",
+        "role",
+        "algorithm",
+        unique=True,
+        postgresql_where=sa.text("not_after is null and revoked_at is null"),
+    ),
+)
+STATE = sa.Table(
+    "signing_key_state",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+_ORDER = {
+    (role, algorithm): number
+    for number, (role, algorithm) in enumerate(
+        (role, algorithm) for role in NEEDED for algorithm in (*NEEDED[role], *OPTIONAL.get(role, ()))
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All keys, in the order of `qcos.keys.model.NEEDED` and the oldest first; and the version that tells a change."""
+
+    version: int
+    entries: tuple[KeyEntry, ...]
+
+
+def version(connection: sa.Connection) -> int:
+    """Return the version; it grows with each change."""
+    return int(connection.execute(sa.select(STATE.c.version)).scalar_one())
+
+
+def load(connection: sa.Connection) -> Registry:
+    """Return the registry. The version is read first: a change between the two is noticed the next time."""
+    seen = version(connection)
+    entries = [_entry(row) for row in connection.execute(sa.select(KEY))]
+    entries.sort(key=lambda entry: (_ORDER[entry.role, entry.algorithm], entry.generation))
+    return Registry(seen, tuple(entries))
+
+
+def lock(connection: sa.Connection) -> Registry:
+    """Return the registry, and let nobody else change it until the scope ends."""
+    connection.execute(sa.select(STATE.c.version).with_for_update())
+    return load(connection)
+
+
+def add(connection: sa.Connection, entries: Sequence[KeyEntry]) -> None:
+    """Register keys. Call `replace` before for those they take the place of.
+
+    Raises:
+        Conflict: ``keys.changed_meanwhile`` when a role would have two keys in force.
+    """
+    try:
+        connection.execute(KEY.insert(), [_row(entry) for entry in entries])
+    except sa.exc.IntegrityError as error:
+        raise _meanwhile(entries[0].slot) from error
+    _changed(connection)
+
+
+def replace(connection: sa.Connection, key_ids: Sequence[str], not_after: dt.datetime) -> None:
+    """Take keys out of force: what they sign counts until then.
+
+    Raises:
+        Conflict: ``keys.changed_meanwhile`` when one of them is not in force.
+    """
+    done = connection.execute(
+        KEY.update()
+        .where(KEY.c.key_id.in_(key_ids), KEY.c.not_after.is_(None), KEY.c.revoked_at.is_(None))
+        .values(not_after=not_after)
+    )
+    if done.rowcount != len(set(key_ids)):
+        raise _meanwhile(", ".join(key_ids))
+    _changed(connection)
+
+
+def revoke(
+    connection: sa.Connection, key_id: str, at: dt.datetime, reason: str, ledger_size: int | None
+) -> bool:
+    """Let a key's signatures not count from an instant on; False when it was revoked from then or earlier already."""
+    done = connection.execute(
+        KEY.update()
+        .where(KEY.c.key_id == key_id, sa.or_(KEY.c.revoked_at.is_(None), KEY.c.revoked_at > at))
+        .values(revoked_at=at, reason=reason, revoked_size=ledger_size)
+    )
+    if done.rowcount:
+        _changed(connection)
+    return bool(done.rowcount)
+
+
+def certify(connection: sa.Connection, key_id: str, chain: Sequence[bytes]) -> None:
+    """Keep the certificates of a key: DER, its own first."""
+    connection.execute(
+        KEY.update().where(KEY.c.key_id == key_id).values(chain="".join(to_pem(der) for der in chain))
+    )
+    _changed(connection)
+
+
+def announce(connection: sa.Connection, key_ids: Sequence[str], at: dt.datetime) -> list[str]:
+    """Mark keys as announced; returns those that nobody had announced."""
+    rows = connection.execute(
+        KEY.update()
+        .where(KEY.c.key_id.in_(key_ids), KEY.c.announced_at.is_(None))
+        .values(announced_at=at)
+        .returning(KEY.c.key_id)
+    )
+    return sorted(row.key_id for row in rows)
+
+
+def _changed(connection: sa.Connection) -> None:
+    connection.execute(STATE.update().values(version=STATE.c.version + 1))
+
+
+def _entry(row: sa.Row[tuple[object, ...]]) -> KeyEntry:
+    members = dict(row._mapping)
+    pem = members.pop("chain")
+    chain = x509.load_pem_x509_certificates(pem.encode()) if pem else []
+    return KeyEntry(**members, chain=tuple(c.public_bytes(serialization.Encoding.DER) for c in chain))
+
+
+def _row(entry: KeyEntry) -> dict[str, object]:
+    members = {column.name: getattr(entry, column.name) for column in KEY.columns}
+    return members | {"chain": "".join(to_pem(der) for der in entry.chain)}
+
+
+def _meanwhile(subject: str) -> Conflict:
+    return Conflict(
+        "keys.changed_meanwhile",
+        "the keys were changed by somebody else in between",
+        subject=subject,
+        hint="look at `qcos key list`, and decide again",
+    )
