@@ -111,3 +111,6 @@ def component() -> Callable[[str], Path]:
         return place
 
     return find
+
+
+from real_keystores import new_token, softhsm  # noqa: E402, F401 - fixtures

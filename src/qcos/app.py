@@ -19,9 +19,11 @@ from qcos.drivers.registry import load
 from qcos.jobs.admit import Admission
 from qcos.jobs.execute import Execution
 from qcos.jobs.seal import Sealer
-from qcos.keys.file import FileKeyring
+from qcos.keys.folder import read_secret
+from qcos.keys.keystore import Keystore, demand_settings, open_file_keystore, open_token_keystore
 from qcos.keys.model import Keyring
-from qcos.keys.wrap import KeyWrapper, open_file_wrapper
+from qcos.keys.where import TokenAt
+from qcos.keys.wrap import KeyWrapper
 from qcos.ledger.files import LogFolder
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
@@ -51,16 +53,43 @@ class Api:
         self.engine.dispose()
 
 
+def open_keystore(settings: Settings) -> Keystore:
+    """Open what holds or wraps the installation's keys, making its keys on the first start.
+
+    Raises:
+        Invalid: ``keys.settings`` and what the kind of key store raises.
+    """
+    passphrase = settings.key_passphrase.get_secret_value()
+    if settings.keystore == "file":
+        return open_file_keystore(settings.keys, passphrase.encode() if passphrase else None)
+    if passphrase:
+        raise Invalid(
+            "keys.settings",
+            "keys that a key store wraps have no passphrase",
+            got=f"QCOS_KEYSTORE={settings.keystore} and QCOS_KEY_PASSPHRASE",
+            hint="unset one of them",
+        )
+    return open_token_keystore(settings.keys, _token_at(settings))
+
+
+def _token_at(settings: Settings) -> TokenAt:
+    pin = settings.pkcs11_pin.get_secret_value()
+    if settings.pkcs11_pin_file is not None:
+        pin = read_secret(settings.pkcs11_pin_file, "the token's PIN")
+    demand_settings(
+        "pkcs11", pkcs11_module=settings.pkcs11_module, pkcs11_token=settings.pkcs11_token, pkcs11_pin=pin
+    )
+    return TokenAt(settings.pkcs11_module, settings.pkcs11_token, pin, settings.pkcs11_label)
+
+
 def open_keyring(settings: Settings) -> Keyring:
     """Open the installation's keys, making them on the first start."""
-    passphrase = settings.key_passphrase.get_secret_value()
-    return FileKeyring(settings.keys, passphrase=passphrase.encode() if passphrase else None).open_or_create()
+    return open_keystore(settings).keyring().open_or_create()
 
 
 def open_wrapper(settings: Settings) -> KeyWrapper:
     """Open the installation's wrapping key, which payload keys are wrapped by; made on the first call."""
-    passphrase = settings.key_passphrase.get_secret_value()
-    return open_file_wrapper(settings.keys, passphrase.encode() if passphrase else None)
+    return open_keystore(settings).wrapper
 
 
 def make_api(settings: Settings) -> Api:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,6 +42,24 @@ class Settings(BaseSettings):
     )
     key_passphrase: SecretStr = Field(
         default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only."
+    )
+    keystore: Literal["file", "pkcs11"] = Field(
+        default="file",
+        description="What holds or wraps the keys: files, or a PKCS#11 token; see docs/reference/keystores.md.",
+    )
+    pkcs11_module: str = Field(default="", description="Path of the token's PKCS#11 module.")
+    pkcs11_token: str = Field(
+        default="", description="Label of the token, or serial: and its serial number, or slot: and the slot."
+    )
+    pkcs11_pin: SecretStr = Field(default=SecretStr(""), description="The token user's PIN.")
+    pkcs11_pin_file: Path | None = Field(
+        default=None, description="File (0600) of that PIN, instead of QCOS_PKCS11_PIN."
+    )
+    pkcs11_label: str = Field(
+        default="qcos",
+        min_length=1,
+        max_length=40,
+        description="What the labels of this installation's keys on the token begin with.",
     )
     policy_deadline_s: float = Field(
         default=POLICY_DEADLINE_S, gt=0, le=10, description="Seconds one policy evaluation may take."

@@ -26,7 +26,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
-from qcos.app import open_keyring
+from qcos.app import open_keyring, open_keystore
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
@@ -108,6 +108,7 @@ def main(
     names = list(drivers) if drivers else installed_drivers()
     with _only_one(settings.data), _listening(settings) as listener:
         url = f"http://{settings.host}:{listener.getsockname()[1]}"
+        open_keystore(settings)  # a token that is away is said before anything starts
         server, settings = _database(settings)
         token_file, trust_file = _prepare(settings)
         stop = _stop_signals()

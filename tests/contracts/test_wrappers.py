@@ -15,14 +15,31 @@ from hypothesis import strategies as st
 
 from qcos.base.errors import Integrity, Invalid
 from qcos.base.limits import MAX_WRAP_CONTEXT_BYTES, MAX_WRAPPED_KEY_BYTES
+from qcos.keys.pkcs11 import Token, TokenWrapper, make_keys
+from qcos.keys.where import TokenAt
 from qcos.keys.wrap import KEY_FILE, KeyWrapper, MemoryWrapper, open_file_wrapper, wrapped_by
+from real_keystores import PIN, MakeToken
 
 Make = Callable[[str], KeyWrapper]
 """Opens the wrapping key of a name: the same name, the same key."""
 
 
-@pytest.fixture(params=["file", "file under a passphrase"])
+def _on_tokens(softhsm: Path, new_token: MakeToken) -> Make:
+    labels: dict[str, str] = {}
+
+    def make(name: str) -> KeyWrapper:
+        if name not in labels:
+            labels[name] = new_token()
+            make_keys(Token(TokenAt(str(softhsm), labels[name], PIN)))
+        return TokenWrapper(Token(TokenAt(str(softhsm), labels[name], PIN)))
+
+    return make
+
+
+@pytest.fixture(params=["file", "file under a passphrase", "pkcs11"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    if request.param == "pkcs11":
+        return _on_tokens(request.getfixturevalue("softhsm"), request.getfixturevalue("new_token"))
     passphrase = b"correct horse" if "passphrase" in request.param else None
     return lambda name: open_file_wrapper(tmp_path / name, passphrase)
 

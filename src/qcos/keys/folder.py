@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from qcos.base.errors import Integrity
+from qcos.base.errors import Integrity, Invalid
 
 
 @contextlib.contextmanager
@@ -71,6 +71,29 @@ def read_private(path: Path) -> bytes:
         raise missing(path) from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def read_secret(path: Path, what: str) -> str:
+    """Read a secret that an administrator put into a file of its own: a PIN, a token. A last line feed does not count.
+
+    Raises:
+        Invalid: ``keys.secret`` when it cannot be read, others may read it, or it is not one line.
+    """
+    try:
+        mode, text = path.stat().st_mode & 0o777, path.read_text("utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        mode, text, got = 0, "", f"{type(error).__name__}: {error}"[:200]
+    else:
+        got = f"mode {mode:04o}, {len(text.splitlines())} lines"
+    if mode & 0o077 or len(text.splitlines()) != 1:
+        raise Invalid(
+            "keys.secret",
+            f"the file of {what} cannot be used",
+            subject=str(path),
+            expected="one line that only its owner may read (mode 0600)",
+            got=got,
+        )
+    return text
 
 
 def missing(path: Path) -> Integrity:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -66,6 +67,9 @@ class KeyWrapper(Protocol):
         ...
 
 
+Wrapper = TypeVar("Wrapper", bound=KeyWrapper)
+
+
 class MemoryWrapper:
     """Wraps with an AES-256 key held in memory.
 
@@ -109,34 +113,69 @@ def open_file_wrapper(directory: Path, passphrase: bytes | None = None) -> Memor
     """Return the wrapping key of a keyring's folder, made once; any number of processes may call this at once.
 
     ``wrapping-key.json`` (0600) holds the key, under the passphrase (scrypt, RFC 7914) if there is one.
-    ``wrapping.json``, written last, says which key it has to be: a lost key is an error, never made anew.
 
     Args:
         directory: The keyring's folder; made when missing.
         passphrase: When given, a new key is written encrypted and an existing one must be.
 
     Raises:
-        Invalid: ``keys.passphrase`` when it is wrong, missing or not needed.
+        Invalid: ``keys.passphrase`` when it is wrong, missing or not needed; ``keys.protection``.
         Integrity: ``keys.missing``, ``keys.changed``, ``keys.unreadable`` or ``keys.permissions``.
     """
-    path, mark = directory / KEY_FILE, directory / MARK_FILE
-    with folder.locked(directory):
-        if not mark.exists():
-            folder.sweep(directory)
-            if not path.exists():
-                folder.write_new(path, _encode(secrets.token_bytes(32), passphrase or None))
-            made = _load(path, passphrase or None)
-            folder.write_new(mark, canonical({"schema": _MARK_SCHEMA, "keyId": made.key_id}) + b"\n")
-        wrapper = _load(path, passphrase or None)
-        expected = _member(mark, _MARK_SCHEMA)["keyId"]
-    if wrapper.key_id != expected:
+    path, secret = directory / KEY_FILE, passphrase or None
+
+    def make() -> None:
+        if not path.exists():
+            folder.write_new(path, _encode(secrets.token_bytes(32), secret))
+
+    return open_the_same(directory, "file", make, lambda: _load(path, secret))
+
+
+def open_the_same(
+    directory: Path, kind: str, make: Callable[[], None], open_key: Callable[[], Wrapper]
+) -> Wrapper:
+    """Return the folder's wrapping key, made on the first call and the same ever after.
+
+    ``wrapping.json``, written last, says in which kind of key store it lies and which key it has to be: a lost
+    or other key, or another key store, is an error and never a reason to make a key.
+
+    Args:
+        directory: The keyring's folder; made when missing.
+        kind: Kind of key store.
+        make: Makes the key where there is none; called with the folder's lock held, perhaps again after a crash.
+        open_key: Opens the key.
+
+    Raises:
+        Invalid: ``keys.protection`` when the folder belongs to another kind of key store.
+        Integrity: ``keys.changed``, ``keys.unreadable``, ``keys.permissions``; what opening raises.
+    """
+    mark = directory / MARK_FILE
+    if not mark.exists():
+        with folder.locked(directory):
+            if not mark.exists():
+                folder.sweep(directory)
+                make()
+                members = {"schema": _MARK_SCHEMA, "kind": kind, "keyId": open_key().key_id}
+                folder.write_new(mark, canonical(members) + b"\n")
+    members = _member(mark, _MARK_SCHEMA)
+    if members.get("kind") != kind:
+        raise Invalid(
+            "keys.protection",
+            "the keys of this folder are wrapped by another kind of key store",
+            subject=str(directory),
+            expected=str(members.get("kind"))[:40],
+            got=kind,
+            hint="set QCOS_KEYSTORE to what this folder was made with; see docs/reference/keystores.md",
+        )
+    wrapper = open_key()
+    if wrapper.key_id != members.get("keyId"):
         raise Integrity(
             "keys.changed",
             "the wrapping key is not the one this folder was made with",
-            subject=str(path),
-            expected=str(expected)[:100],
+            subject=str(mark),
+            expected=str(members.get("keyId"))[:40],
             got=wrapper.key_id,
-            hint="restore the file from a backup",
+            hint="restore the key from a backup; another one does not open what this one wrapped",
         )
     return wrapper
 
@@ -202,6 +241,7 @@ def does_not_open(key_id: str) -> Integrity:
         "keys.unwrap",
         "the wrapped key was changed, or belongs to another purpose",
         subject=f"wrapping key {key_id}",
+        hint="restore what was wrapped from a backup",
     )
 
 

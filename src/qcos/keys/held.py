@@ -1,0 +1,82 @@
+"""A key that a key store holds, as a `Signer`: it is used where it lies and cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from qcos.base.errors import Integrity
+from qcos.keys.model import Algorithm
+from qcos.keys.signer import PublicKey
+
+
+class HeldSigner:
+    """Signs in a key store. Safe for many threads if the store is.
+
+    Every signature is checked before it is given away: a key store that answers with another key, or wrongly,
+    must not make evidence that nobody can verify.
+
+    Args:
+        public: The public key.
+        sign: Asks the store for the signature over the data (for ECDSA: DER, over SHA-512).
+        where: Where the key lies, for messages.
+    """
+
+    __slots__ = ("_public", "_sign", "_where")
+
+    def __init__(self, public: PublicKey, sign: Callable[[bytes], bytes], where: str) -> None:
+        self._public = public
+        self._sign = sign
+        self._where = where
+
+    @property
+    def key_id(self) -> str:
+        """Return the first 16 hex digits of the SHA-256 of the SPKI."""
+        return self._public.key_id
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Return the algorithm."""
+        return self._public.algorithm
+
+    @property
+    def public_bytes(self) -> bytes:
+        """Return the raw public key."""
+        return self._public.raw
+
+    @property
+    def spki(self) -> bytes:
+        """Return the DER SubjectPublicKeyInfo."""
+        return self._public.spki
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature over the data.
+
+        Raises:
+            Unavailable: The key store is away.
+            Integrity: ``keys.held_signature`` when what it answers is no signature by this key.
+        """
+        signature = self._sign(data)
+        try:
+            self._public.verify(signature, data)
+        except Integrity:
+            raise Integrity(
+                "keys.held_signature",
+                "the key store's signature is not by the key it showed",
+                subject=self._where,
+                expected=f"a signature by key {self.key_id}",
+            ) from None
+        return signature
+
+    def __repr__(self) -> str:
+        return f"<{self.algorithm} signer {self.key_id} in {self._where}>"
+
+
+def p384_digest(data: bytes) -> bytes:
+    """Return what a P-384 key signs of the data: the leftmost 48 bytes of its SHA-512 digest.
+
+    ECDSA uses no more bits of a digest than the curve's order has (FIPS 186-5, 6.4.1), so this gives the very
+    signature that ECDSA with SHA-512 gives, also in stores that take no digest longer than the order or know
+    P-384 with SHA-384 only.
+    """
+    return hashlib.sha512(data).digest()[:48]

@@ -1,0 +1,82 @@
+"""What a key store gives an installation: a key that wraps, and keys that it holds itself.
+
+Each kind is opened by one function; its library is imported there, so that it has to be installed only where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qcos.base.errors import Invalid
+from qcos.keys.file import COUNTERSIGNER, FileKeyring
+from qcos.keys.model import Signer
+from qcos.keys.where import TokenAt
+from qcos.keys.wrap import KeyWrapper, open_file_wrapper, open_the_same
+
+
+@dataclass(frozen=True, slots=True)
+class Keystore:
+    """A key store that is open.
+
+    Attributes:
+        directory: The folder of the files of private keys.
+        wrapper: Wraps payload keys, and, unless it lies in a file itself, the files of private keys.
+        held: Signing keys that the store holds, by role.
+        passphrase: Of the files, where nothing wraps them.
+        wraps_files: Whether the wrapper wraps the files of private keys.
+    """
+
+    directory: Path
+    wrapper: KeyWrapper
+    held: Mapping[str, Signer] = field(default_factory=dict)
+    passphrase: bytes | None = field(default=None, repr=False)
+    wraps_files: bool = True
+
+    def keyring(self) -> FileKeyring:
+        """Return the keyring whose files this store wraps, with the keys it holds."""
+        wrapper = self.wrapper if self.wraps_files else None
+        return FileKeyring(self.directory, self.passphrase, wrapper=wrapper, held=self.held)
+
+
+def open_file_keystore(directory: Path, passphrase: bytes | None) -> Keystore:
+    """Open the store that is nothing but files, under a passphrase if there is one.
+
+    Raises:
+        Invalid, Integrity: As `open_file_wrapper`.
+    """
+    return Keystore(
+        directory, open_file_wrapper(directory, passphrase), passphrase=passphrase, wraps_files=False
+    )
+
+
+def open_token_keystore(directory: Path, at: TokenAt) -> Keystore:
+    """Open a PKCS#11 token; its two keys are made on the first call.
+
+    Raises:
+        Invalid: ``keys.extra``, ``keys.module``, ``keys.token``, ``keys.pin``, ``keys.token_key``, ``keys.protection``.
+        Integrity: ``keys.missing``, ``keys.changed``.
+        Unavailable: ``keys.token_away``.
+    """
+    from qcos.keys.pkcs11 import Token, TokenWrapper, make_keys, token_signer
+
+    token = Token(at)
+    wrapper = open_the_same(directory, "pkcs11", lambda: make_keys(token), lambda: TokenWrapper(token))
+    return Keystore(directory, wrapper, {COUNTERSIGNER: token_signer(token)})
+
+
+def demand_settings(kind: str, **values: str) -> None:
+    """Demand that the settings a key store needs are there.
+
+    Raises:
+        Invalid: ``keys.settings`` with the names of those that are not.
+    """
+    lacking = [name for name, value in values.items() if not value]
+    if lacking:
+        raise Invalid(
+            "keys.settings",
+            f"the key store {kind} needs more settings",
+            expected=", ".join(f"QCOS_{name.upper()}" for name in lacking),
+            hint="see docs/reference/keystores.md",
+        )
