@@ -58,7 +58,10 @@ def signer(reopen: Open) -> Signer:
 
 @pytest.mark.parametrize("data", [b"", b"m", b"x" * 4096, b"x" * 4097, BIG], ids=len)
 def test_what_it_signs_verifies_with_its_public_key(signer: Signer, data: bytes) -> None:
-    PublicKey.load(signer.spki).verify(signer.sign(data), data)
+    signature = signer.sign(data)
+    PublicKey.load(signer.spki).verify(signature, data)
+    with pytest.raises(Integrity):
+        PublicKey.load(signer.spki).verify(signature, data + b"!")
 
 
 def test_it_says_what_it_is(signer: Signer, request: pytest.FixtureRequest) -> None:

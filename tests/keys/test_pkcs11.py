@@ -224,9 +224,11 @@ def test_a_token_that_went_away_is_used_again_once_it_is_back(at: TokenAt) -> No
 def test_a_session_that_was_closed_behind_its_back_is_opened_again(at: TokenAt) -> None:
     make_keys(Token(at))
     signer = token_signer(Token(at))
-    signer.sign(b"m")
+    wrapped = TokenWrapper(Token(at)).wrap(signer.sign(b"m"), b"")
     pkcs11.lib(at.module).reinitialize()  # ends every session of the process
     PublicKey.load(signer.spki).verify(signer.sign(b"m"), b"m")
+    PublicKey.load(signer.spki).verify(TokenWrapper(Token(at)).unwrap(wrapped, b""), b"m")
+    assert pkcs11.lib(at.module).initialized
 
 
 def test_a_child_signs_on_its_own_and_the_parent_goes_on(at: TokenAt) -> None:
