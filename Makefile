@@ -5,10 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install components demo serve test check bench docs clean locks
+.PHONY: help install components demo serve test check bench bench-tsa docs clean locks
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(VENV)/installed: requirements/dev.txt requirements/oracle.txt pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -43,6 +43,9 @@ check: install ## Format, lint, types, layers
 
 bench: install ## Measure, against the floor and the peer in the same run; writes build/bench.json
 	@$(BIN)/python benchmarks/bench.py
+
+bench-tsa: install ## Time-stamp tokens a second a core; writes build/tsa_bench.json
+	@$(BIN)/python benchmarks/tsa_bench.py
 
 docs: install ## Check that the docs' links and examples hold
 	@$(BIN)/python -m pytest -q tests/docs

@@ -30,6 +30,7 @@ A value that is not allowed keeps the process from starting. Tokens and password
 | `trust.json` | the trust document: what verifiers pin; public |
 | `keys/` | private keys (0700); back them up, see [evidence](evidence.md#keys) |
 | `ledger/` | checkpoint and tiles; public, can be written again from the database |
+| `tsa.latest` | the latest time the local authority has named: it never names an earlier one |
 | `postgres/` | the embedded PostgreSQL with its passwords; absent with a database of your own |
 | `logs/` | one file for each process, JSON lines; moved aside at 50 MB when the process starts |
 | `up.lock` | held by the running `qcos up` |

@@ -33,6 +33,7 @@ from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
+from qcos.timestamp.mark import Mark
 from qcos.worm.open import open_store
 
 
@@ -116,7 +117,7 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=8, application=worker)
     keyring = open_keyring(settings)
     loaded = [load(name) for name in drivers]
-    authority = LocalAuthority(keyring.tsa_key, keyring.tsa_chain)
+    authority = make_local_authority(settings, keyring)
     execution = Execution(
         engine,
         {d.name: d for d in loaded},
@@ -125,6 +126,11 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
         worker,
     )
     return execution, loaded
+
+
+def make_local_authority(settings: Settings, keyring: Keyring) -> LocalAuthority:
+    """Wire the installation's own time-stamping authority."""
+    return LocalAuthority(keyring.tsa_key, keyring.tsa_chain, mark=Mark(settings.data / "tsa.latest"))
 
 
 def make_sequencer(settings: Settings) -> Sequencer:

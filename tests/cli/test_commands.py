@@ -27,6 +27,8 @@ role list|grant|revoke
 token list|create|revoke
 backend list
 config show|set
+tsa serve
+worm copy|restore|status|verify
 """
 
 

@@ -53,12 +53,12 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 
 def test_targets_that_pages_name_are_in_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = {
         (name(path), target)
         for path in PAGES
         for text in [*re.findall(r"`(make [^`]+)`", prose(path)), *(e.text for e in examples(path))]
-        for target in re.findall(r"^make ([a-z]+)", text, re.MULTILINE)
+        for target in re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
     }
     assert {"demo", "test", "check", "bench", "docs", "install", "serve", "locks"} <= {t for _, t in named}
     assert {(where, target) for where, target in named if target not in targets} == set()

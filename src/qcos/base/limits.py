@@ -76,6 +76,11 @@ MAX_WRAP_CONTEXT_BYTES: Final = (
     1_024  # what a wrapped key is bound to; AWS KMS takes 8,192 characters of JSON
 )
 
+# Time stamps
+TSA_CONNECTIONS: Final = 512  # of the time-stamping service at once; beyond, 503
+TSA_BODY_S: Final = 5.0  # seconds a client of it may take to send its request, which is one packet
+TSA_IDLE_S: Final = 15  # seconds a connection to it may be silent between requests
+
 # Worker
 HEARTBEAT_TIMEOUT_S: Final = (
     6.0  # a worker silent for so long is taken for dead and its tasks are picked again

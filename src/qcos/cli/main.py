@@ -50,6 +50,7 @@ COMMANDS = {
     "up": Lazy("serve", "up", "Run QCOS here: database, API, worker.", _SERVE),
     "worker": Lazy("serve", "worker", "Run a worker that serves some drivers.", _SERVE),
     "worm": Lazy("worm", "app", "Copies of ledger and evidence that nobody can change.", _SERVE),
+    "tsa": Lazy("tsa", "app", "Run the time-stamping authority as a service.", _SERVE),
     "login": Lazy("account", "login", "Remember a server and a token.", _SERVE),
     "config": Lazy("account", "config", "Show or change the configuration file.", _SERVE),
     "whoami": Lazy("account", "whoami", "Show who the token stands for.", _SERVE),

@@ -30,6 +30,9 @@ _stages = _meter.create_histogram(
     description="Time a stage took.",
     explicit_bucket_boundaries_advisory=_BUCKETS,
 )
+_time_stamps = _meter.create_counter(
+    "qcos.tsa.replies", unit="{reply}", description="Answers of the time-stamping service, by outcome."
+)
 
 
 def set_queue_depths(depths: Mapping[str, int]) -> None:
@@ -47,6 +50,11 @@ def outcome(state: str, provider: str) -> None:
 def stage(name: str, seconds: float) -> None:
     """Record how long a stage took."""
     _stages.record(seconds, {"stage": name})
+
+
+def time_stamp(outcome: str) -> None:
+    """Count an answer of the time-stamping service: ``granted`` or ``rejected``."""
+    _time_stamps.add(1, {"outcome": outcome})
 
 
 @contextlib.contextmanager

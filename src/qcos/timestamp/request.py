@@ -72,7 +72,8 @@ class Refused(Invalid):
         self.failure = failure
 
 
-BAD_ALGORITHM, BAD_REQUEST, BAD_FORMAT, UNACCEPTED_POLICY, UNACCEPTED_EXTENSION = 0, 2, 5, 15, 16
+BAD_ALGORITHM, BAD_REQUEST, BAD_FORMAT = 0, 2, 5
+TIME_NOT_AVAILABLE, UNACCEPTED_POLICY, UNACCEPTED_EXTENSION = 14, 15, 16
 
 
 def request_for(data: bytes, *, nonce: int | None = None, certificates: bool = True) -> Request:
