@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from qcos.evidence.bundle import attach, seal
 from qcos.evidence.model import (
     CircuitRun,
     Governance,
+    Material,
+    Provenance,
     Result,
     Sealed,
     SealFacts,
@@ -28,7 +31,7 @@ from qcos.keys.model import Keyring
 from qcos.keys.trust import trust_document
 from qcos.ledger.checkpoint import Checkpoint
 from qcos.ledger.proof import LedgerProof
-from qcos.ledger.record import Record, prepare
+from qcos.ledger.record import Appended, Record, prepare
 from qcos.ledger.sign import LedgerSigners
 from qcos.ledger.tree import leaf_hash, node_hash
 from qcos.timestamp.authority import LocalAuthority
@@ -42,8 +45,38 @@ JOB_SPEC = canonical({"job_id": "qcos-job-2026-01-09-a7f3", "execution": {"shots
 OUTPUT = canonical({"counts": [{"00": 498, "11": 502}]})
 
 
+def decision(job: str) -> Appended:
+    """The ledger's record that policy allowed a job."""
+    if job not in _DECISIONS:
+        details = {
+            "job": job,
+            "allow": True,
+            "policy_version": digest(b"policies"),
+            "input": digest(b"input"),
+        }
+        record = Record("policy.decided", ACTOR, "decision-1", PROJECT, details=details)
+        _DECISIONS[job] = prepare(TENANT, record, NOW)
+    return _DECISIONS[job]
+
+
+_DECISIONS: dict[str, Appended] = {}
+TRANSPILED = b"OPENQASM 3.0;\nh $0;\n"
+CALIBRATION = b'{"t1":1}'
+RESPONSE = b'[{"counts":{"0x0":498,"0x3":502}}]\n'
+
+
+def full_facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
+    """The same facts, of level ``full``."""
+    return at_level(facts(job), "full")
+
+
+def at_level(given: SealFacts, level: str) -> SealFacts:
+    return dataclasses.replace(given, governance=dataclasses.replace(given.governance, evidence_level=level))
+
+
 def facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
-    """Facts of one job with every row of Table 1 filled in."""
+    """Facts of one job with every row of Table 1 and every member of every level; it claims ``standard``."""
+    decided = decision(job)
     return SealFacts(
         job_id=job,
         what=What(
@@ -68,7 +101,7 @@ def facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
             zone="sovereign",
             on_premise=True,
             remote_id="run-1",
-            calibration=digest(b"calibration"),
+            calibration=digest(CALIBRATION),
             placement={"scores": [{"backend": "aer-ideal", "total": 1000000}]},
         ),
         who=Who(
@@ -85,7 +118,7 @@ def facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
             output=OUTPUT,
             shots_executed=1000,
             usage={"shots": 1000, "cpu_time_us": 73_000},
-            charge={"micro": 123, "currency": "USD"},
+            charge={"micro": 123, "currency": "USD", "lines": [{"sku": "shots", "amount": 123}]},
             metadata={"simulator": "aer"},
         ),
         governance=Governance(
@@ -96,6 +129,24 @@ def facts(job: str = "qcos-job-2026-01-09-a7f3") -> SealFacts:
             decision_digest=digest(b"input"),
             price_book="2026-11",
             reservation={"micro": 200, "currency": "USD"},
+            decision_record=decided.record_id,
+            decision_record_digest=digest(decided.record_bytes),
+            evidence_level="standard",
+            retention_days=2555,
+        ),
+        provenance=Provenance(
+            toolchain={
+                "driver": "aer",
+                "packages": {"qiskit": "2.6.2"},
+                "python": {"version": "3.11.2"},
+                "seeds": {"simulator": 42, "transpiler": 0},
+                "settings": {"optimization_level": 1},
+            },
+            materials=(
+                Material("transpiled/0", digest(TRANSPILED), len(TRANSPILED), "text/x-openqasm"),
+                Material("calibration", digest(CALIBRATION), len(CALIBRATION), "application/json"),
+                Material("vendor-response", digest(RESPONSE), len(RESPONSE), "application/json", kept=False),
+            ),
         ),
     )
 
@@ -116,9 +167,22 @@ class Instance:
         """Return the proof of a log of two entries, the second of which records the sealing."""
         record = {"act": "evidence.sealed", "actor": ACTOR, "object": sealed.bundle_id, "project": PROJECT}
         appended = prepare(TENANT, Record(**{**record, "details": sealed.ledger_details, **changes}), NOW)
-        first, second = leaf_hash(b"another entry"), leaf_hash(appended.entry_bytes)
+        return self._proofs(sealed, appended)[0]
+
+    def bundle(self, sealed: Sealed) -> dict[str, Any]:
+        """Return the bundle as the server gives it, with the proofs of its sealing and of the decision."""
+        record = Record("evidence.sealed", ACTOR, sealed.bundle_id, PROJECT, details=sealed.ledger_details)
+        return attach(sealed.document, *self._proofs(sealed, prepare(TENANT, record, NOW)))
+
+    def _proofs(self, sealed: Sealed, appended: Appended) -> list[dict[str, Any]]:
+        decided = decision(sealed.job_id)
+        first, second = leaf_hash(decided.entry_bytes), leaf_hash(appended.entry_bytes)
         note = self.ledger.sign(Checkpoint(ORIGIN, 2, node_hash(first, second)), int(NOW.timestamp()))
-        return LedgerProof(appended.record_bytes, 1, 2, (first,), note).as_dict()
+        proofs = (
+            LedgerProof(appended.record_bytes, 1, 2, (first,), note),
+            LedgerProof(decided.record_bytes, 0, 2, (second,), note),
+        )
+        return [proof.as_dict() for proof in proofs]
 
 
 def make_instance(folder: Any) -> Instance:

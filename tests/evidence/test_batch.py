@@ -56,7 +56,7 @@ def trust(instance: Instance) -> Trust:
 
 
 def _bundle(instance: Instance, sealed: Sealed) -> dict[str, Any]:
-    return attach(sealed.document, instance.prove(sealed))
+    return instance.bundle(sealed)
 
 
 def _failed(report: Report) -> dict[str, tuple[str, str]]:

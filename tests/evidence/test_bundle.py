@@ -24,7 +24,7 @@ from qcos.evidence.model import Sealed, SealFacts
 from qcos.evidence.verify import verify
 from qcos.keys.certify import to_pem
 
-from .conftest import JOB_SPEC, NOW, OUTPUT, Instance, facts
+from .conftest import JOB_SPEC, NOW, OUTPUT, Instance, facts, full_facts
 
 
 def test_the_bundle_has_exactly_the_fields_of_listing_2(bundle: dict[str, Any]) -> None:
@@ -99,8 +99,8 @@ def test_the_statement_holds_every_row_of_table_1(bundle: dict[str, Any]) -> Non
         "output",
         "circuit/0",
         "policy-bundle",
-        "decision",
         "calibration",
+        "decision-input",
     ]
 
 
@@ -108,14 +108,15 @@ def test_every_fact_reaches_the_statement() -> None:
     """A fact added to the model must be committed to: change each, and the statement changes."""
     from qcos.evidence.statement import compose
 
-    base = facts()
+    base = full_facts()
     plain = compose(base, "evidence-1", NOW)
     for section in dataclasses.fields(base):
         part = getattr(base, section.name)
         if not dataclasses.is_dataclass(part):
             continue
         for field in dataclasses.fields(part):
-            changed: Any = _other(getattr(part, field.name))
+            value = getattr(part, field.name)
+            changed: Any = "standard" if field.name == "evidence_level" else _other(value)
             altered = dataclasses.replace(part, **{field.name: changed})  # type: ignore[type-var]
             other = compose(dataclasses.replace(base, **{section.name: altered}), "evidence-1", NOW)
             assert other != plain, f"{section.name}.{field.name} is not in the statement"

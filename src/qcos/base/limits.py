@@ -68,6 +68,11 @@ WORM_EXAMINED: Final = 100  # old copies looked at in one round: at one round a 
 
 # Evidence
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses
+MAX_MATERIAL_BYTES: Final = 8 * 1024 * 1024  # one document kept beside a bundle; 1,000,000 shots of 8 qubits
+MAX_MATERIALS_BYTES: Final = 32 * 1024 * 1024  # all of one job; of what is beyond only the digests are kept
+MAX_TOOLCHAIN_BYTES: Final = (
+    64 * 1024
+)  # what compiled and ran a job; it stands in the bundle itself, mostly 2 kB
 MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times mean nothing
 
 # Keys

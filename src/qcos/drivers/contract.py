@@ -13,6 +13,9 @@ declares,
   the last declared first; ``x q[0]`` measured into ``c[0]`` of two bits is ``01`` on every backend. Bits
   that nothing was measured into are ``0``.
 * **What cannot be done is refused by name**, never approximated: `DriverError` ``driver.unsupported``.
+* **The full record on request.** When `Work.provenance` is set, the outcome says what compiled and ran the
+  programs, holds each program as it was executed, the calibration and the vendor's raw answer, and names what
+  of it the backend has no notion of. Otherwise nothing of it is made, for it costs time.
 * **Cancelling is best effort**, and says whether it will have been in vain.
 
 A refusal comes either from `submit` or as a run that failed; both mean that nothing was executed and nothing
@@ -27,6 +30,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 
 from qcos.backends.model import Backend
+from qcos.base.canonical import digest
+from qcos.base.limits import MAX_MATERIAL_BYTES
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL: Final[tuple[State, ...]] = ("done", "failed", "cancelled")
@@ -56,12 +61,14 @@ class Work:
         shots: Of each circuit.
         seed: Makes the outcome repeatable where the backend can; None lets the driver draw one.
         options: Vendor-specific settings; each driver lists those it knows and refuses others.
+        provenance: Whether the outcome is to hold a `Provenance` (evidence level ``full``).
     """
 
     circuits: tuple[Circuit, ...]
     shots: int
     seed: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    provenance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,50 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """Bytes that evidence commits to.
+
+    Attributes:
+        digest: ``sha256:<hex>`` of them.
+        size: How many there are.
+        media_type: What they are.
+        data: The bytes; None when they are more than `qcos.base.limits.MAX_MATERIAL_BYTES` and only the
+            digest is kept.
+    """
+
+    digest: str
+    size: int
+    media_type: str
+    data: bytes | None
+
+    @classmethod
+    def of(cls, data: bytes, media_type: str) -> Self:
+        """Return the document of bytes, without them when they are too many to be kept."""
+        kept = data if len(data) <= MAX_MATERIAL_BYTES else None
+        return cls(digest(data), len(data), media_type, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the evidence level ``full`` holds of a run (R1.1, R12.5).
+
+    Attributes:
+        toolchain: JSON with the members ``python``, ``driver``, ``packages`` (name to version), ``seeds`` and
+            ``settings`` of compiling and running.
+        executed: Each program as it was executed, in order; empty when the backend does not tell.
+        calibration: The backend's properties at the time of the run.
+        response: The vendor's answer as it came; of several circuits a JSON list of the answers.
+        absent: Why there is no ``executed``, ``calibration`` or ``response``: name to reason.
+    """
+
+    toolchain: Mapping[str, Any]  # Any: JSON
+    executed: tuple[Document, ...] = ()
+    calibration: Document | None = None
+    response: Document | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came back.
 
@@ -118,7 +169,8 @@ class Outcome:
         compiled_depth: Depth of the deepest program as it ran.
         metadata: What else is worth keeping as evidence; JSON.
         meters: Consumption, integers by meter: ``shots``, ``cpu_time_us``, ``memory_peak_bytes``,
-            ``qpu_time_us``; only those that were really measured.
+            ``qpu_time_us``; only those that were really measured. Making the provenance is not metered.
+        provenance: The full record, when the work asked for it.
     """
 
     counts: tuple[dict[str, int], ...]
@@ -131,6 +183,7 @@ class Outcome:
     compiled_depth: int
     metadata: dict[str, Any]
     meters: dict[str, int]
+    provenance: Provenance | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the outcome as members; times stay datetimes."""

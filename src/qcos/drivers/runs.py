@@ -34,7 +34,7 @@ from qcos.base.limits import (
     LOCAL_STRINGS_KEPT,
 )
 from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess
-from qcos.drivers.contract import FINAL, Handle, Observation, Outcome, State, Work
+from qcos.drivers.contract import FINAL, Document, Handle, Observation, Outcome, Provenance, State, Work
 
 _LOAD_SECONDS = 180.0  # the slowest SDK takes 8 s on an idle core
 _DEADLINE_S = LOCAL_RUN_SECONDS + _LOAD_SECONDS
@@ -59,8 +59,10 @@ class _Run:
 
     @property
     def size(self) -> int:
-        """Return how many bit strings its outcome holds."""
-        return sum(len(counts) for counts in self.outcome.counts) if self.outcome else 0
+        """Return how many bit strings its outcome holds, or would in the room that it takes."""
+        if self.outcome is None:
+            return 0
+        return sum(len(counts) for counts in self.outcome.counts) + _room(self.outcome.provenance) // 100
 
 
 class Runs:
@@ -277,7 +279,7 @@ class Runs:
             with self._lock:
                 run.child = None
                 if run.state == "running":
-                    outcome = None if error else _outcome(run, answer)
+                    outcome = None if error else _outcome(self._driver, run, answer)
                     self._finish(run, "failed" if error else "done", outcome=outcome, error=error)
             self._give_back(process)
 
@@ -317,6 +319,8 @@ def _text(work: Work) -> bytes:
         {"source": c.source, "format": c.format, "parameters": dict(c.parameters)} for c in work.circuits
     ]
     members = {"circuits": circuits, "shots": work.shots, "seed": work.seed, "options": dict(work.options)}
+    if work.provenance:
+        members["provenance"] = True
     return json.dumps(members, sort_keys=True).encode()
 
 
@@ -349,10 +353,11 @@ def _ask(process: KillableProcess, request: bytes) -> dict[str, Any]:
     return answer
 
 
-def _outcome(run: _Run, answer: dict[str, Any]) -> Outcome:
+def _outcome(driver: str, run: _Run, answer: dict[str, Any]) -> Outcome:
     """Return the outcome of a run from its process's answer; loading the SDK counts as waiting."""
-    ended, elapsed_us = now(), int(answer["elapsed_us"])
-    waited_ms = int((time.monotonic() - run.queued_at) * 1000) - elapsed_us // 1000
+    elapsed_us, apart_us = int(answer["elapsed_us"]), int(answer["apart_us"])
+    ended = now() - dt.timedelta(microseconds=apart_us)
+    waited_ms = int((time.monotonic() - run.queued_at) * 1000) - (elapsed_us + apart_us) // 1000
     counts = tuple(answer["counts"])
     shots = run.shots * len(counts)
     return Outcome(
@@ -366,4 +371,29 @@ def _outcome(run: _Run, answer: dict[str, Any]) -> Outcome:
         compiled_depth=answer["depth"],
         metadata={"runtime": answer["runtime"], "seed_honoured": answer["seeded"], **answer["notes"]},
         meters={name: answer[name] for name in ("cpu_time_us", "memory_peak_bytes")} | {"shots": shots},
+        provenance=_provenance(driver, answer["provenance"]) if "provenance" in answer else None,
     )
+
+
+def _provenance(driver: str, told: dict[str, Any]) -> Provenance:
+    response, calibration = told["response"], told["calibration"]
+    return Provenance(
+        toolchain={"driver": driver, **told["toolchain"]},
+        executed=tuple(_document(one) for one in told["executed"]),
+        calibration=_document(calibration) if calibration else None,
+        response=_document(response) if response else None,
+        absent=told["absent"],
+    )
+
+
+def _document(told: dict[str, Any]) -> Document:
+    data = None if told["text"] is None else told["text"].encode()
+    return Document(told["digest"], told["size"], told["media_type"], data)
+
+
+def _room(provenance: Provenance | None) -> int:
+    """Return how many bytes the documents of a provenance take."""
+    if provenance is None:
+        return 0
+    documents = (*provenance.executed, provenance.calibration, provenance.response)
+    return sum(len(one.data) for one in documents if one is not None and one.data is not None)

@@ -13,13 +13,15 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from qcos.base.errors import DriverError, QcosError
 from qcos.drivers.program import COMPILER, Program, read
+from qcos.drivers.record import Recorder
 
 _GRACE_S = 30  # an orphan ends itself so long after its deadline
 
@@ -32,15 +34,21 @@ class Ran:
         counts: Bit strings in the contract's order.
         depth: Depth of what ran.
         notes: What to keep as evidence: method, mapping, rewriting.
+        executed: Gives the program as it was executed, as text; called only when the full record is asked for.
+        response: Gives the vendor's answer as JSON text; called only then.
     """
 
     counts: dict[str, int]
     depth: int
     notes: dict[str, Any] = field(default_factory=dict)
+    executed: Callable[[], str] | None = None
+    response: Callable[[], str] | None = None
 
 
 class Simulator(Protocol):
     """What a local driver's child module gives.
+
+    For the full record it may also have what `qcos.drivers.record` asks for.
 
     Attributes:
         runtime: The vendor's software, e.g. ``qiskit-aer-0.18.2``.
@@ -139,24 +147,56 @@ class _Lifeline:
 def _run(
     simulator: Simulator, reader: Callable[[str, str], Program], message: dict[str, Any]
 ) -> dict[str, Any]:
-    work = message["work"]
+    work, backend = message["work"], message["backend"]
+    record = Recorder(simulator, backend, message["seed"], work) if work.get("provenance") else None
     _forget_peak()
-    cpu, began = time.process_time_ns(), time.perf_counter_ns()
-    ran = [
-        _run_one(simulator, reader, message["backend"], circuit, work, message["seed"], index)
-        for index, circuit in enumerate(work["circuits"])
-    ]
-    return {
+    ran, stopwatch = [], _Stopwatch()
+    for index, circuit in enumerate(work["circuits"]):
+        one = _run_one(simulator, reader, backend, circuit, work, message["seed"], index)
+        with stopwatch.apart():
+            if record is not None:
+                record.add(one)
+            ran.append(replace(one, executed=None, response=None))  # they hold on to what they are made from
+    answer = {
         "counts": [one.counts for one in ran],
         "depth": max((one.depth for one in ran), default=0),
         "notes": _merged([one.notes for one in ran]),
         "compiler": COMPILER,
         "runtime": simulator.runtime,
         "seeded": simulator.seeded,
-        "elapsed_us": (time.perf_counter_ns() - began) // 1000,
-        "cpu_time_us": (time.process_time_ns() - cpu) // 1000,
+        **stopwatch.read(),
         "memory_peak_bytes": _peak_bytes(),
     }
+    if record is not None:
+        with stopwatch.apart():
+            answer["provenance"] = record.as_dict()
+    return answer | {"apart_us": stopwatch.apart_us}
+
+
+class _Stopwatch:
+    """Measures a run, without what is done apart from it."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = time.process_time_ns(), time.perf_counter_ns()
+        self._cpu_apart = self._wall_apart = 0
+
+    @property
+    def apart_us(self) -> int:
+        return self._wall_apart // 1000
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        yield
+        self._cpu_apart += time.process_time_ns() - cpu
+        self._wall_apart += time.perf_counter_ns() - wall
+
+    def read(self) -> dict[str, int]:
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        return {
+            "elapsed_us": (wall - self._wall - self._wall_apart) // 1000,
+            "cpu_time_us": (cpu - self._cpu - self._cpu_apart) // 1000,
+        }
 
 
 def _run_one(

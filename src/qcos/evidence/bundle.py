@@ -15,13 +15,14 @@ from typing import Any, Final, Protocol
 
 from qcos.base.canonical import digest, loads_strict
 from qcos.base.clock import now
-from qcos.base.errors import Integrity, Invalid, Limit
+from qcos.base.errors import Integrity, Invalid, Limit, QcosError
 from qcos.base.ids import new_id
 from qcos.base.limits import MAX_BUNDLE_BYTES
 from qcos.evidence.drift import check_times
 from qcos.evidence.envelope import Signer, from_base64, sign, to_base64
+from qcos.evidence.levels import check_level
 from qcos.evidence.model import Sealed, SealFacts
-from qcos.evidence.statement import compose, encode
+from qcos.evidence.statement import compose, encode, subject_digests
 from qcos.timestamp.archive import ArchiveStamp, EvidenceRecord, read_record
 from qcos.timestamp.token import time_of
 from qcos.timestamp.tree import grow
@@ -33,6 +34,8 @@ READER_MEMBERS: Final = (
     *("execution_metadata", "governance_record"),
 )
 """Listing 2 without its signatures."""
+DECISION_MEMBERS: Final = ("record", "index", "hashes")
+"""The proof of the decision's record; size and checkpoint are those of the ledger proof."""
 _PROOF_ROOM: Final = 256 * 1024  # bytes left for the ledger proof: a record, a signed note, 63 hashes, twice
 
 
@@ -85,7 +88,7 @@ def seal(
         Invalid: ``evidence.facts`` or ``evidence.signers``.
         Limit: ``evidence.size``.
         Integrity: ``evidence.time`` when the clocks disagree so much that no verifier would accept the
-            bundle.
+            bundle; ``evidence.level`` when the facts lack what their level demands.
     """
     return _seal_alone(_sign(facts, signers, bundle_id, at), authority)
 
@@ -130,6 +133,7 @@ def _sign(
     sealed_at = (at or now()).astimezone(dt.UTC)
     sealed_at = sealed_at.replace(microsecond=sealed_at.microsecond // 1000 * 1000)
     statement = compose(facts, bundle_id or new_id("evidence"), sealed_at)
+    check_level(statement, subject_digests(statement))
     payload = encode(statement)
     if len(payload) * 4 // 3 + _PROOF_ROOM > MAX_BUNDLE_BYTES:
         raise Limit(
@@ -183,8 +187,18 @@ def _bundle(signed: _Signed, token: str, token_time: dt.datetime, record: str | 
     )
 
 
-def attach(document: bytes, ledger_proof: Mapping[str, Any] | None) -> dict[str, Any]:  # Any: JSON
+def attach(
+    document: bytes,
+    ledger_proof: Mapping[str, Any] | None,  # Any: JSON
+    decision_proof: Mapping[str, Any] | None = None,  # Any: JSON
+) -> dict[str, Any]:  # Any: JSON
     """Return the bundle for the reader: the stored document with its ledger proof in place (null: not yet).
+
+    Args:
+        document: What is stored.
+        ledger_proof: Of the record ``evidence.sealed``.
+        decision_proof: Of the record ``policy.decided``, against the same checkpoint: of it only what the
+            other does not say already goes into the bundle.
 
     Raises:
         Integrity: ``evidence.document`` when what was stored is no bundle.
@@ -193,7 +207,24 @@ def attach(document: bytes, ledger_proof: Mapping[str, Any] | None) -> dict[str,
     if not isinstance(bundle, dict) or not isinstance(bundle.get("proof"), dict):
         raise Integrity("evidence.document", "what is stored is no evidence bundle")
     bundle["proof"]["ledger"] = dict(ledger_proof) if ledger_proof is not None else None
+    if ledger_proof is not None and decision_proof is not None:
+        bundle["proof"]["decision"] = {name: decision_proof[name] for name in DECISION_MEMBERS}
     return in_reading_order(bundle)
+
+
+def decision_record_of(document: bytes) -> str:
+    """Return the id of the ledger's record of the decision that a stored bundle names; empty below ``full``.
+
+    Raises:
+        Integrity: ``evidence.document`` when what was stored is no bundle.
+    """
+    try:
+        bundle = loads_strict(document, subject="evidence bundle")
+        payload = from_base64(bundle["proof"]["envelope"]["payload"], "/proof/envelope/payload")
+        evidence = loads_strict(payload, subject="statement")["predicate"].get("evidence", {})
+        return str(evidence["decision"]["record"]) if evidence.get("level") == "full" else ""
+    except (QcosError, LookupError, TypeError, AttributeError):
+        raise Integrity("evidence.document", "what is stored is no evidence bundle") from None
 
 
 def in_reading_order(bundle: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
@@ -205,13 +236,14 @@ def in_reading_order(bundle: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
 def detached_digest(bundle: Mapping[str, Any]) -> str:  # Any: JSON
     """Return the digest of a bundle as it was sealed: what the ledger record commits to.
 
-    Without what is attached later: the ledger proof, and every archive time stamp but the initial one, which
+    Without what is attached later: the ledger proofs, and every archive time stamp but the initial one, which
     is in the bundle from the beginning only where it holds a way through a hash tree.
 
     Raises:
         Integrity: ``timestamp.record`` or ``evidence.base64``.
     """
     proof = {**bundle["proof"], "ledger": None}
+    proof.pop("decision", None)
     attached = proof.pop("evidenceRecord", None)
     if attached is not None:
         original = read_record(from_base64(attached, "/proof/evidenceRecord")).original()

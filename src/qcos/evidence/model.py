@@ -168,7 +168,9 @@ class Governance:
         decision_digest: ``sha256:<hex>`` of the decision's input, if known.
         price_book: Version of the price book.
         reservation: What was reserved; money in integer micro-units. JSON.
-        evidence_level: The Job Spec's evidence level.
+        decision_record: Id of the ledger's record ``policy.decided``.
+        decision_record_digest: ``sha256:<hex>`` of that record.
+        evidence_level: The Job Spec's evidence level (`qcos.evidence.levels`).
         retention_days: How long the bundle is to be kept (R4.3).
     """
 
@@ -179,13 +181,50 @@ class Governance:
     decision_digest: str | None = None
     price_book: str = ""
     reservation: Mapping[str, Any] | None = None  # Any: JSON
-    evidence_level: str = "full"
+    decision_record: str = ""
+    decision_record_digest: str = ""
+    evidence_level: str = "basic"
     retention_days: int = 2555
 
 
 @dataclass(frozen=True, slots=True)
+class Material:
+    """A document that the statement commits to and that is kept beside the bundle.
+
+    Attributes:
+        name: Its name as a subject: ``transpiled/0``, ``calibration``, ``vendor-response``.
+        digest: ``sha256:<hex>`` of its bytes.
+        bytes: How many.
+        media_type: What they are.
+        kept: Whether they can be fetched; false for what is larger than anybody keeps.
+    """
+
+    name: str
+    digest: str
+    bytes: int
+    media_type: str
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the level ``full`` adds (R1.1, R12.5); empty below it.
+
+    Attributes:
+        toolchain: What compiled and ran the circuits, with versions, seeds and settings; JSON.
+        materials: Each program as executed, the calibration, the vendor's raw answer.
+        absent: What the backend has no notion of: member to reason. ``calibration`` counts from ``standard``
+            on.
+    """
+
+    toolchain: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    materials: tuple[Material, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SealFacts:
-    """Everything a bundle says about one executed job."""
+    """Everything a bundle says about one executed job; what is above its level is left out."""
 
     job_id: str
     what: What
@@ -195,6 +234,7 @@ class SealFacts:
     why: Why
     result: Result
     governance: Governance
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(frozen=True, slots=True)

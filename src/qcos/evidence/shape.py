@@ -42,7 +42,6 @@ SHAPE: Final[Mapping[str, Any]] = {  # Any: a shape is a type, a list of one sha
         "ledger": None,  # null, or _LEDGER
     },
 }
-_OPTIONAL_PROOF: Final = ("evidenceRecord",)
 _LEDGER: Final[Mapping[str, Any]] = {
     "record": str,
     "index": int,
@@ -51,10 +50,13 @@ _LEDGER: Final[Mapping[str, Any]] = {
     "checkpoint": str,
     "tlogProof": str,
 }
+_DECISION: Final[Mapping[str, Any]] = {"record": str, "index": int, "hashes": [str]}
+_OPTIONAL: Final[Mapping[str, Any]] = {"/proof/decision": _DECISION, "/proof/evidenceRecord": str}
+"""Members that may be missing: JSON pointer to shape."""
 
 
 def read_bundle(given: bytes | str | Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON from anybody
-    """Read a bundle and demand its exact shape: Listing 2 and ``proof``, no member more or less.
+    """Read a bundle and demand its exact shape: Listing 2 and ``proof``, no member more or less but `_OPTIONAL`.
 
     Raises:
         Integrity: ``evidence.document`` with every place that is wrong.
@@ -75,21 +77,13 @@ def read_bundle(given: bytes | str | Mapping[str, Any]) -> dict[str, Any]:  # An
             "evidence.document", f"the bundle is not JSON: {error.message}", got=error.got
         ) from None
     problems: list[Problem] = []
-    _match(_with_optional(bundle), bundle, "", problems)
+    _match(SHAPE, bundle, "", problems)
     if not problems and bundle["proof"]["ledger"] is not None:
         _match(_LEDGER, bundle["proof"]["ledger"], "/proof/ledger", problems)
     if problems:
         raise Integrity("evidence.document", problems[0].message, problems=problems)
     result: dict[str, Any] = bundle
     return result
-
-
-def _with_optional(bundle: Any) -> Mapping[str, Any]:  # Any: JSON from anybody
-    """Return the shape with those optional members that this bundle has."""
-    proof = bundle.get("proof") if isinstance(bundle, dict) else None
-    if not isinstance(proof, dict):
-        return SHAPE
-    return {**SHAPE, "proof": SHAPE["proof"] | {name: str for name in _OPTIONAL_PROOF if name in proof}}
 
 
 def demand_equal(expected: Any, got: Any, code: str, message: str) -> None:  # Any: any JSON value
@@ -112,7 +106,9 @@ def _match(shape: Any, value: Any, pointer: str, problems: list[Problem]) -> Non
             problems.append(_problem(pointer, "not an object", "an object", value))
             return
         for name in value:
-            if name not in shape:
+            if (optional := _OPTIONAL.get(f"{pointer}/{name}")) is not None:
+                _match(optional, value[name], f"{pointer}/{name}", problems)
+            elif name not in shape:
                 problems.append(
                     _problem(
                         f"{pointer}/{_escape(name)}",

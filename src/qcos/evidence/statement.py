@@ -16,6 +16,7 @@ from qcos import __version__
 from qcos.base.canonical import digest
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Invalid
+from qcos.evidence.levels import LEVELS, at_least
 from qcos.evidence.model import CircuitRun, SealFacts
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -32,8 +33,15 @@ def compose(facts: SealFacts, bundle_id: str, sealed_at: dt.datetime) -> dict[st
         sealed_at: System time, UTC.
 
     Raises:
-        Invalid: ``evidence.facts`` when a digest is none.
+        Invalid: ``evidence.facts`` when a digest is none, or the level is unknown.
     """
+    if facts.governance.evidence_level not in LEVELS:
+        raise Invalid(
+            "evidence.facts",
+            "there is no such evidence level",
+            expected=", ".join(LEVELS),
+            got=facts.governance.evidence_level,
+        )
     reader = reader_part(facts, bundle_id)
     return {
         "_type": STATEMENT_TYPE,
@@ -61,10 +69,11 @@ def compose(facts: SealFacts, bundle_id: str, sealed_at: dt.datetime) -> dict[st
             "result": {
                 "shotsExecuted": facts.result.shots_executed,
                 "usage": dict(facts.result.usage),
-                "charge": facts.result.charge,
+                "charge": _charge(facts),
                 "metadata": facts.result.metadata,
             },
             "governance": _governance(facts),
+            "evidence": _evidence(facts),
         },
     }
 
@@ -117,16 +126,20 @@ def subject_digests(statement: Mapping[str, Any]) -> dict[str, str]:  # Any: JSO
 def _subjects(facts: SealFacts, reader: Mapping[str, Any]) -> list[dict[str, Any]]:
     named = {"input": reader["input_hash"], "output": reader["output_hash"]}
     named |= {f"circuit/{n}": circuit.digest for n, circuit in enumerate(facts.what.circuits)}
-    named |= {
-        "policy-bundle": facts.governance.policy_version,
-        "decision": facts.governance.decision_digest,
-        "calibration": facts.where.calibration,
-    }
+    named |= {"policy-bundle": facts.governance.policy_version, "calibration": facts.where.calibration}
+    if _has(facts, "standard"):
+        named["decision-input"] = facts.governance.decision_digest
+    if _has(facts, "full"):
+        named |= {material.name: material.digest for material in facts.provenance.materials}
     return [
         {"name": name, "digest": {"sha256": _hex(value, name)}}
         for name, value in named.items()
         if value is not None
     ]
+
+
+def _has(facts: SealFacts, level: str) -> bool:
+    return at_least(facts.governance.evidence_level, level)
 
 
 def _hex(value: str, name: str) -> str:
@@ -171,7 +184,7 @@ def _where(facts: SealFacts) -> dict[str, Any]:
         "onPremise": where.on_premise,
         "remoteId": where.remote_id,
         "calibration": where.calibration,
-        "placement": where.placement,
+        "placement": where.placement if _has(facts, "standard") else {},
     }
 
 
@@ -193,10 +206,36 @@ def _governance(facts: SealFacts) -> dict[str, Any]:
     governance = facts.governance
     return {
         "decisionId": governance.decision_id,
-        "decisionDigest": governance.decision_digest,
+        "decisionDigest": governance.decision_digest if _has(facts, "standard") else None,
         "policyVersion": governance.policy_version,
         "priceBook": governance.price_book,
         "reservation": governance.reservation,
         "evidenceLevel": governance.evidence_level,
         "retentionDays": governance.retention_days,
     }
+
+
+def _charge(facts: SealFacts) -> Mapping[str, Any] | None:
+    charge = facts.result.charge
+    if charge is None or _has(facts, "standard"):
+        return charge
+    return {name: value for name, value in charge.items() if name != "lines"}
+
+
+def _evidence(facts: SealFacts) -> dict[str, Any]:
+    """Return what the level adds, and what of it the backend has no notion of."""
+    governance, provenance = facts.governance, facts.provenance
+    told: dict[str, Any] = {"level": governance.evidence_level}
+    if _has(facts, "standard"):
+        told["decision"] = {
+            "record": governance.decision_record,
+            "digest": governance.decision_record_digest,
+        }
+        told["absent"] = dict(provenance.absent)
+    if _has(facts, "full"):
+        told["toolchain"] = provenance.toolchain
+        told["materials"] = {
+            one.name: {"bytes": one.bytes, "mediaType": one.media_type, "kept": one.kept}
+            for one in provenance.materials
+        }
+    return told

@@ -10,15 +10,17 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from qcos.base.canonical import digest, loads_strict
 from qcos.base.clock import parse_rfc3339, rfc3339
-from qcos.base.errors import Integrity, QcosError
+from qcos.base.errors import Integrity, Invalid, QcosError
 from qcos.base.limits import MAX_CLOCK_DRIFT_S
 from qcos.evidence.bundle import READER_MEMBERS, SIGNATURE_PREFIX, TOKEN_PREFIX, detached_digest
+from qcos.evidence.decision import check_decision
 from qcos.evidence.drift import check_times
 from qcos.evidence.envelope import PAYLOAD_TYPE, from_base64, pae
+from qcos.evidence.levels import LEVELS, Claimed, asked, at_least, check_level
 from qcos.evidence.model import milliseconds
 from qcos.evidence.report import Checks, Report
 from qcos.evidence.shape import demand_equal, read_bundle
@@ -32,6 +34,8 @@ from qcos.timestamp.archive import read_record
 from qcos.timestamp.tree import climb
 from qcos.timestamp.verify import TimeInfo, verify_root, verify_token
 
+Known = TypeVar("Known")
+
 ALGORITHMS: Final = ("ML-DSA-65", "Ed25519")
 """Signatures of an envelope, in this order: the promise, and the one every DSSE verifier checks today."""
 
@@ -41,7 +45,8 @@ COUNTERSIGNATURE: Final = "ECDSA-P384"
 REQUIRED: Final = (
     *("document", "envelope"),
     *(f"signature {algorithm}" for algorithm in ALGORITHMS),
-    *("statement", "reader's fields", "hashes", "signatures shown", "timestamp", "key validity", "times"),
+    *("statement", "reader's fields", "hashes", "level"),
+    *("signatures shown", "timestamp", "key validity", "times"),
 )
 REQUIRED_LEDGER: Final = ("ledger checkpoint", "ledger inclusion", "ledger record")
 """Checks without which nothing is verified."""
@@ -55,6 +60,7 @@ def verify(
     *,
     materials: Mapping[str, bytes] | None = None,
     allow_pending: bool = False,
+    level: str = "basic",
 ) -> Report:
     """Verify a bundle.
 
@@ -65,15 +71,21 @@ def verify(
             result, ``circuit/0``, ...); each must have the digest the statement commits to.
         allow_pending: Whether a bundle that is not in the ledger yet may pass (it is then marked
             ``pending``).
+        level: The least evidence level the caller demands (`qcos.evidence.levels`).
 
     Returns:
         The report. A bad bundle never raises.
 
     Raises:
+        Invalid: ``evidence.no_level`` when there is no such level.
         Invalid: ``trust.malformed``: the caller's own document is wrong.
     """
+    if level not in LEVELS:
+        raise Invalid(
+            "evidence.no_level", "there is no such evidence level", expected=", ".join(LEVELS), got=level
+        )
     pinned = trust if isinstance(trust, Trust) else Trust.load(trust)
-    run = _Run(pinned)
+    run = _Run(pinned, level)
     if run.checks.make("document", lambda: run.document(bundle)):
         run.all_checks(materials or {}, allow_pending=allow_pending)
     return run.checks.report(pending=run.pending, facts=run.facts)
@@ -82,8 +94,9 @@ def verify(
 class _Run:
     """One verification: what was read so far, and the checks. Any: JSON that came with the bundle."""
 
-    def __init__(self, trust: Trust) -> None:
-        self.trust = trust
+    def __init__(self, trust: Trust, level: str) -> None:
+        self.trust, self.least = trust, level
+        self.claimed: Claimed | None = None
         self.checks = Checks()
         self.facts: dict[str, Any] = {}
         self.pending = False
@@ -103,8 +116,11 @@ class _Run:
         if "statement" in self.facts and make("statement", self.read_statement):
             make("reader's fields", self.reader_fields)
             make("hashes", self.hashes)
+            make("level", self.level)
             for name, data in materials.items():
                 make(f"material {name}", partial(self.material, name, data))
+            if "input" in materials:
+                make("level asked", partial(self.level_asked, materials["input"]))
         make("signatures shown", self.signatures_shown)
         if self.signatures and make("timestamp", self.timestamp):
             make("key validity", self.key_validity)
@@ -212,6 +228,27 @@ class _Run:
                 )
         return f"input {subjects['input']}, output {subjects['output']}"
 
+    def level(self) -> str:
+        claimed = check_level(self.statement, subject_digests(self.statement))
+        self.claimed = claimed
+        self.facts |= {"level": claimed.level, "absent": dict(claimed.absent)}
+        if not at_least(claimed.level, self.least):
+            raise _wrong(
+                "/proof/envelope/payload", "a lower evidence level than demanded", self.least, claimed.level
+            )
+        if claimed.legacy:
+            return "made before evidence levels had a meaning: nothing beyond basic is promised"
+        without = "; ".join(f"no {name}: {why}" for name, why in claimed.absent.items())
+        return f"everything that level {claimed.level} demands{f' ({without[:300]})' if without else ''}"
+
+    def level_asked(self, job_spec: bytes) -> str:
+        wanted, kept = asked(loads_strict(job_spec, subject="Job Spec")), _known(self.claimed)
+        if not kept.legacy and not at_least(kept.level, wanted):
+            raise _wrong(
+                "/proof/envelope/payload", "less evidence than the job asked for", wanted, kept.level
+            )
+        return f"the job asked for {wanted}"
+
     def material(self, name: str, data: bytes) -> str:
         subjects = subject_digests(self.statement)
         if name not in subjects:
@@ -243,6 +280,14 @@ class _Run:
             root = self._root(token)
             if root is None:
                 self.time = verify_token(token, self.signatures[0], self.trust.certificates)
+            elif self.claimed is not None and self.claimed.level == "full":
+                raise Integrity(
+                    "evidence.level",
+                    "a bundle of level full must have a time stamp of its own",
+                    subject="/proof/evidenceRecord",
+                    expected="a token over the ML-DSA-65 signature",
+                    got="one over a hash tree",
+                )
             else:
                 self.time = verify_root(token, root, self.trust.certificates)
                 over = "over a hash tree that covers the ML-DSA-65 signature"
@@ -319,12 +364,17 @@ class _Run:
         proof = self.bundle["proof"]["ledger"]
         if proof is None:
             self.pending = True
+            if "decision" in self.bundle["proof"]:
+                self.checks.skip("ledger decision", "there is no checkpoint to hold it against")
             self.checks.make("ledger", lambda: self._no_proof(allow_pending))
             return
         self.checks.make("ledger checkpoint", lambda: self._checkpoint(proof))
         self.checks.make("ledger inclusion", lambda: self._inclusion(proof))
         if "ledgerRecord" in self.facts:
             self.checks.make("ledger record", self._record)
+        full = self.claimed is not None and self.claimed.level == "full"
+        if full or "decision" in self.bundle["proof"]:
+            self.checks.make("ledger decision", self._decision)
 
     def _no_proof(self, allowed: bool) -> str:
         if not allowed:
@@ -382,6 +432,11 @@ class _Run:
         check_members(record, expected)
         return f"record {record.get('id')} commits to this very bundle"
 
+    def _decision(self) -> str:
+        claimed, predicate = _known(self.claimed), self.statement["predicate"]
+        index, record = check_decision(self.bundle, predicate, claimed, self.trust.vkeys)
+        self.facts["decisionRecord"] = record
+        return f"entry {index}: decision {record['object']} allowed this very job"
 
 def _instant(seconds: int | None) -> str:
     try:
@@ -390,10 +445,10 @@ def _instant(seconds: int | None) -> str:
         return f"{seconds} s after 1970"
 
 
-def _known(time: TimeInfo | None) -> TimeInfo:
-    if time is None:
-        raise Integrity("evidence.unchecked", "there is no trusted time to compare with")
-    return time
+def _known(value: Known | None) -> Known:
+    if value is None:
+        raise Integrity("evidence.unchecked", "what this is compared with did not hold")
+    return value
 
 
 def _wrong(pointer: str, message: str, expected: str, got: str) -> Integrity:

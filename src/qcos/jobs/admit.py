@@ -34,8 +34,8 @@ from qcos.jobs.model import Job, Step
 from qcos.jobs.place import Candidate, candidates, place, where
 from qcos.jobs.reserve import affordable, funds_of, reserve
 from qcos.jobs.spec import JobSpec, read_spec
-from qcos.ledger.append import append
-from qcos.ledger.record import Record
+from qcos.ledger.append import write
+from qcos.ledger.record import Appended, Record, prepare
 from qcos.metering.price import PriceBook
 from qcos.policy import store as policies
 from qcos.policy.evaluate import PolicyEngine
@@ -153,12 +153,14 @@ def _admit_once(
         within, dear = affordable(question.funds, able)
         placement, chosen = place(decision, within, (*dropped, *dear))
         job = _placed(job, placement, chosen)
+    records = [prepare(request.tenant, record, now()) for record in _records(job, decision)]
+    job = _proven(job, records[-1])
     if not store.insert_new(connection, request.tenant, job) and not (
         spec.job_id and store.replace_denied(connection, request.tenant, job)
     ):
         raise _Taken
     policies.insert_decisions(connection, request.tenant, [decision])
-    append(connection, request.tenant, _records(job, decision))
+    write(connection, request.tenant, records)
     if decision.allow:
         queue.enqueue(connection, f"run:{job.driver}", [queue.Task(request.tenant, job_id)])
         if not reserve(
@@ -309,6 +311,12 @@ def _decided(decision: Decision) -> dict[str, Any]:
     }
 
 
+def _proven(job: Job, decided: Appended) -> Job:
+    """Note the ledger's record of the decision in the job: its evidence commits to it."""
+    record = {"id": decided.record_id, "digest": digest(decided.record_bytes)}
+    return replace(job, context={**job.context, "decision": {**job.context["decision"], "record": record}})
+
+
 def _records(job: Job, decision: Decision) -> list[Record]:
     """Return the ledger records of an admission or a denial (R5.1)."""
     delegation = tuple(job.context["delegation"])
@@ -345,6 +353,7 @@ def _records(job: Job, decision: Decision) -> list[Record]:
                 "currency": job.currency,
                 "price_book": job.price_book,
                 "placement": digest(canonical(job.placement)) if job.placement else None,
+                "evidence_level": job.context["level"],
             },
         ),
     ]

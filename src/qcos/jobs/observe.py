@@ -18,9 +18,12 @@ from qcos.base.errors import DriverError
 from qcos.base.limits import MAX_MICRO
 from qcos.db.engine import scope
 from qcos.drivers.contract import Driver, Handle, Outcome
+from qcos.evidence import materials
+from qcos.evidence.materials import StoredMaterial
 from qcos.jobs import store
 from qcos.jobs.lifecycle import COLLECTED, RUNNING, SUBMITTING
 from qcos.jobs.model import Job, Step, keepable
+from qcos.jobs.provenance import gather
 from qcos.jobs.tenants import by_tenant
 
 
@@ -31,11 +34,13 @@ class Collected:
     Attributes:
         payload: Canonical JSON of the result: what ``output_hash`` is over.
         facts: What the driver said of the run, without the counts; kept in the job's row.
+        materials: Documents of the evidence level ``full`` that are to be kept; empty once they are.
     """
 
     job: Job
     payload: bytes
     facts: dict[str, Any]
+    materials: tuple[StoredMaterial, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -105,7 +110,10 @@ def collected(job: Job, outcome: Outcome, remote_id: str) -> Collected:
         "meters": dict(outcome.meters),
         "output": digest(payload),
     }
-    return Collected(job, payload, facts)
+    if job.context["level"] != "full":
+        return Collected(job, payload, facts)
+    told = gather(job, outcome.provenance)
+    return Collected(job, payload, facts | {"provenance": told.facts}, told.materials)
 
 
 def _wrong(given: Any, circuits: int) -> str:  # Any: an outcome by somebody whose members may be anything
@@ -147,6 +155,7 @@ def keep(engine: sa.Engine, results: Sequence[Collected]) -> list[bool]:
             store.insert_results(
                 connection, tenant, [(c.job.id, c.payload, c.digest) for c in group if c.job.id in moved]
             )
+            materials.insert(connection, tenant, [m for c in group if c.job.id in moved for m in c.materials])
             ours |= {(tenant, job_id) for job_id in moved}
     return [(c.job.tenant, c.job.id) in ours for c in results]
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qcos.evidence.bundle import Authority, seal_all
 from qcos.evidence.envelope import Signer
-from qcos.evidence.model import CircuitRun, Governance, Result, Sealed, SealFacts, What, When, Where, Who, Why
+from qcos.evidence.model import (
+    CircuitRun,
+    Governance,
+    Material,
+    Provenance,
+    Result,
+    Sealed,
+    SealFacts,
+    What,
+    When,
+    Where,
+    Who,
+    Why,
+)
 from qcos.jobs.model import Job
 from qcos.jobs.observe import Collected
 from qcos.metering.model import Bill
@@ -31,6 +44,7 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
     """Return everything the evidence of a job says (Table 1, R1.1-R1.6)."""
     job, ran, context = collected.job, collected.facts, collected.job.context
     spec, decided = json.loads(job.spec), context["decision"]
+    where, provenance = _calibrated(job, ran)
     return SealFacts(
         job_id=job.id,
         what=What(
@@ -49,7 +63,7 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             ended=collected.ended,
             queue_time_ms=ran["queue_ms"],
         ),
-        where=_where(job, ran.get("remote_id", "")),
+        where=where,
         who=Who(
             tenant=job.tenant,
             actor=job.actor,
@@ -83,12 +97,33 @@ def facts_of(collected: Collected, bill: Bill) -> SealFacts:
             decision_id=job.decision,
             policy_version=decided["version"],
             decision_digest=decided["input"],
+            decision_record=decided["record"]["id"],
+            decision_record_digest=decided["record"]["digest"],
             price_book=bill.price_book,
             reservation={"amount": job.price, "currency": job.currency},
             evidence_level=context["level"],
             retention_days=context["retention_days"],
         ),
+        provenance=provenance,
     )
+
+
+def _calibrated(job: Job, ran: dict[str, Any]) -> tuple[Where, Provenance]:
+    """Return where the job ran, and the full record; the calibration is that of the run if the driver told it, else the catalogue's."""
+    where, told = _where(job, ran.get("remote_id", "")), ran.get("provenance")
+    if told is None:
+        absent = {} if where.calibration else {"calibration": _without_calibration(job)}
+        return where, Provenance(absent=absent)
+    materials = tuple(Material(name, **rest) for name, rest in told["materials"].items())
+    own = next((one.digest for one in materials if one.name == "calibration"), where.calibration)
+    return replace(where, calibration=own), Provenance(told["toolchain"], materials, told["absent"])
+
+
+def _without_calibration(job: Job) -> str:
+    kind = (job.placement or {})["where"]["kind"]
+    if kind == "simulator":
+        return "a simulator without noise: no device, no calibration"
+    return "the backend's provider publishes none"
 
 
 def _where(job: Job, remote_id: str) -> Where:

@@ -70,6 +70,7 @@ def work_of(job: Job) -> Work:
         shots=spec["execution"]["shots"],
         seed=job.seed,
         options={},
+        provenance=job.context["level"] == "full",
     )
 
 

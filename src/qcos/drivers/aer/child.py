@@ -6,19 +6,22 @@ from qcos.drivers import one_core  # noqa: F401 - before numpy
 
 # isort: split
 
+import json
 from functools import cache
 from typing import Any
 
 import qiskit_aer
-from qiskit import generate_preset_pass_manager
+from qiskit import generate_preset_pass_manager, qasm3
 from qiskit_aer import AerSimulator
 
+from qcos.base.canonical import digest_of
 from qcos.base.errors import DriverError
 from qcos.base.process import serve
-from qcos.drivers.aer.driver import FAKES, IDEAL, IDEAL_QUBITS
+from qcos.drivers.aer.driver import COMPILER_SEED, FAKES, IDEAL, IDEAL_QUBITS, properties_file
 from qcos.drivers.program import Kept, Program, bind, is_small, operations
 from qcos.drivers.simulate import Ran, answering
 
+_SHORT = 100_000  # characters of a program that is kept in writing
 _CONTROL = {"measure", "barrier", "delay", "reset"}
 
 
@@ -27,8 +30,15 @@ class Aer:
 
     runtime = f"qiskit-aer-{qiskit_aer.__version__}"
     seeded = True
+    packages = ("qiskit-aer", "qiskit-ibm-runtime", "rustworkx", "scipy")
+    language = "text/x-openqasm"
+    compiler_seed = COMPILER_SEED
+    no_calibration = "an ideal simulator: no device, no noise, no calibration"
 
     def __init__(self) -> None:
+        self._settings: dict[str, dict[str, Any]] = {}
+        self._calibrations: dict[str, str] = {}
+        self._written = Kept()
         self._simulators: dict[str, Any] = {}  # Any: AerSimulator
         self._qubits: dict[str, int] = {}  # Aer makes the whole target anew whenever it is asked
         self._compilers: dict[tuple[str, int], Any] = {}  # Any: PassManager
@@ -83,7 +93,37 @@ class Aer:
         notes = {"method": one.metadata.get("method", ""), "compiled": compiled is not program.circuit}
         if compiled is not program.circuit:
             notes["optimization_level"] = level if backend != IDEAL else 0
-        return Ran(counts, compiled.depth(), notes)
+        key = (program.digest, backend, level, tuple(sorted(parameters.items())))
+        return Ran(
+            counts,
+            compiled.depth(),
+            notes,
+            executed=lambda: self._written.get(key, lambda: _write(circuit), lambda text: len(text) < _SHORT),
+            response=lambda: json.dumps(result.to_dict(), default=str, sort_keys=True),
+        )
+
+    def settings(self, backend: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what decides how programs are compiled and run on a backend, beside the programs."""
+        if backend not in self._settings:
+            simulator = self._simulators[backend]
+            coupling = simulator.coupling_map
+            self._settings[backend] = {
+                "basis_gates": sorted(simulator.operation_names),
+                "coupling_map": None if coupling is None else digest_of(sorted(map(list, coupling))),
+                "method": simulator.options.method,
+                "noise_model": simulator.options.noise_model is not None,
+                "precision": simulator.options.precision,
+            }
+        level = options.get("optimization_level", 1) if backend != IDEAL else 0
+        return {**self._settings[backend], "optimization_level": level}
+
+    def calibration(self, backend: str) -> str | None:
+        """Return the properties that the noise is made from, as IBM's package has them; None for no noise."""
+        if backend == IDEAL:
+            return None
+        if backend not in self._calibrations:
+            self._calibrations[backend] = properties_file(backend).read_text("utf-8")
+        return self._calibrations[backend]
 
     def _compile(self, backend: str, circuit: Any, level: int) -> Any:  # Any: QuantumCircuit
         if level not in (0, 1, 2, 3):
@@ -97,7 +137,7 @@ class Aer:
         if (compiler := self._compilers.get((backend, level))) is None:
             target = self._simulators[backend]
             compiler = generate_preset_pass_manager(
-                optimization_level=level, backend=target, seed_transpiler=0
+                optimization_level=level, backend=target, seed_transpiler=COMPILER_SEED
             )
             self._compilers[backend, level] = compiler
         return compiler.run(circuit)
@@ -106,6 +146,11 @@ class Aer:
         if self._run_here:  # Aer 0.18 has no public way that stays in this thread, which saves 0.1 ms
             return simulator._execute_circuits_job([circuit], None, {"shots": shots, "seed_simulator": seed})
         return simulator.run(circuit, shots=shots, seed_simulator=seed).result()
+
+
+def _write(circuit: Any) -> str:  # Any: QuantumCircuit
+    """Return a circuit as OpenQASM 3, every number as it is."""
+    return str(qasm3.dumps(circuit, disable_constants=True))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from qcos.drivers.local import LOCAL_SHOTS, LocalDriver
 IDEAL = "aer-ideal"
 FAKES = {"aer-fake-manila": "manila", "aer-fake-kolkata": "kolkata"}
 IDEAL_QUBITS = 27  # a state vector of 2 GiB; Aer would take more
+COMPILER_SEED = 0  # the compiler's choices are the same in every run
 _NOISY_QUBITS = 14  # above it noise is simulated shot by shot, not by a density matrix
 
 
@@ -71,14 +72,11 @@ class AerDriver(LocalDriver):
 
 def _fake(name: str) -> Backend | None:
     """Describe a fake backend from the files of IBM's package, or None when it is not installed."""
-    spec = importlib.util.find_spec("qiskit_ibm_runtime")
-    if spec is None or spec.origin is None:
-        return None
     device = FAKES[name]
-    files = Path(spec.origin).parent / "fake_provider" / "backends" / device
     try:
-        facts = json.loads((files / f"conf_{device}.json").read_bytes())
-        calibration = digest((files / f"props_{device}.json").read_bytes())
+        properties = properties_file(name)
+        facts = json.loads(properties.with_name(f"conf_{device}.json").read_bytes())
+        calibration = digest(properties.read_bytes())
     except FileNotFoundError:
         return None
     return Backend(
@@ -99,3 +97,16 @@ def _fake(name: str) -> Backend | None:
         description=f"Qiskit Aer with the noise recorded on IBM's {facts['backend_name']}, on this machine",
         calibration=calibration,
     )
+
+
+def properties_file(name: str) -> Path:
+    """Return the file of the calibration that a fake backend's noise is made from.
+
+    Raises:
+        FileNotFoundError: IBM's package is not installed.
+    """
+    spec = importlib.util.find_spec("qiskit_ibm_runtime")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("qiskit_ibm_runtime")
+    device = FAKES[name]
+    return Path(spec.origin).parent / "fake_provider" / "backends" / device / f"props_{device}.json"

@@ -6,6 +6,7 @@ from qcos.drivers import one_core  # noqa: F401 - before numpy
 
 # isort: split
 
+import json
 import warnings
 from importlib.metadata import version
 from typing import Any
@@ -29,6 +30,9 @@ class Braket:
 
     runtime = f"amazon-braket-default-simulator-{version('amazon-braket-default-simulator')}"
     seeded = False  # the simulators draw from a generator of their own
+    packages = ("amazon-braket-sdk", "amazon-braket-default-simulator", "amazon-braket-schemas")
+    language = "text/x-openqasm"
+    no_calibration = "a local simulator without noise: no device, no calibration"
 
     def __init__(self) -> None:
         self._devices: dict[str, Any] = {}  # Any: LocalSimulator
@@ -65,15 +69,23 @@ class Braket:
                 got=got,
             )
         source, measured = emit(flat)
-        samples = self._samples(backend, source, shots, measured)
+        samples, result = self._samples(backend, source, shots, measured)
         counts = tally(samples, list(columns(flat, measured)))
         return Ran(
-            counts, circuit.depth(), {"dialect": "braket-openqasm3", "executed": digest(source.encode())}
+            counts,
+            circuit.depth(),
+            {"dialect": "braket-openqasm3", "executed": digest(source.encode())},
+            executed=lambda: source,
+            response=lambda: _response(result),
         )
+
+    def settings(self, backend: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what decides how programs are run on a backend, beside the programs."""
+        return {"simulator": SIMULATORS[backend], "gates": sorted(GATES.values()), "noise_model": False}
 
     def _samples(
         self, backend: str, source: str, shots: int, measured: tuple[int, ...]
-    ) -> Any:  # Any: numpy.ndarray
+    ) -> tuple[Any, Any]:  # Any: numpy.ndarray, GateModelQuantumTaskResult
         from braket.ir.openqasm import Program as Dialect  # loaded by now
 
         with warnings.catch_warnings():
@@ -88,7 +100,17 @@ class Braket:
                 expected=str(measured),
                 got=got,
             )
-        return samples
+        return samples, result
+
+
+def _response(result: Any) -> str:  # Any: GateModelQuantumTaskResult
+    """Return what Amazon's schema ``braket.task_result.gate_model_task_result`` keeps of a result, as JSON."""
+    metadata = f'"taskMetadata":{result.task_metadata.json()},"additionalMetadata":{result.additional_metadata.json()}'
+    told = {
+        "measurements": result.measurements.tolist(),
+        "measuredQubits": list(map(int, result.measured_qubits)),
+    }
+    return f"{{{metadata},{json.dumps(told)[1:]}"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ class Cirq:
 
     runtime = f"cirq-core-{version('cirq-core')}"
     seeded = True
+    packages = ("cirq-core",)
+    language = "application/vnd.cirq+json"
+    no_calibration = "a simulator without noise: no device, no calibration"
 
     def __init__(self) -> None:
         self._cirq: Any = None  # Any: the module cirq
@@ -80,7 +83,17 @@ class Cirq:
         keys = sorted(last.values())
         samples = np.stack([result.records[key][:, 0, 0] for key in keys], axis=1)
         columns = [keys.index(last[bit]) if bit in last else -1 for bit in reversed(range(flat.bits))]
-        return Ran(tally(samples, columns), circuit.depth(), {"dialect": "cirq", "precision": "complex64"})
+        return Ran(
+            tally(samples, columns),
+            circuit.depth(),
+            {"dialect": "cirq", "precision": "complex64"},
+            executed=lambda: self._cirq.to_json(built, indent=None),
+            response=lambda: self._cirq.to_json(result, indent=None),
+        )
+
+    def settings(self, backend: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what decides how programs are run, beside the programs."""
+        return {"gates": sorted(GATES), "noise_model": False, "precision": "complex64"}
 
     def _build(self, flat: Flat) -> tuple[Any, dict[int, str]]:  # Any: cirq.Circuit
         """Return Cirq's circuit, and for each bit the key of the measurement that wrote it last."""
