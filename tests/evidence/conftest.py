@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from qcos.base.canonical import canonical, digest
-from qcos.evidence.bundle import attach, seal
+from qcos.evidence.bundle import attach, decision_record_of, seal
 from qcos.evidence.model import (
     CircuitRun,
     Governance,
@@ -172,7 +172,9 @@ class Instance:
     def bundle(self, sealed: Sealed) -> dict[str, Any]:
         """Return the bundle as the server gives it, with the proofs of its sealing and of the decision."""
         record = Record("evidence.sealed", ACTOR, sealed.bundle_id, PROJECT, details=sealed.ledger_details)
-        return attach(sealed.document, *self._proofs(sealed, prepare(TENANT, record, NOW)))
+        own, decided = self._proofs(sealed, prepare(TENANT, record, NOW))
+        named = decision_record_of(sealed.document)
+        return attach(sealed.document, own, decided if named else None)
 
     def _proofs(self, sealed: Sealed, appended: Appended) -> list[dict[str, Any]]:
         decided = decision(sealed.job_id)

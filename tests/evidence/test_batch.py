@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qcos.evidence.bundle import attach, detached_digest, seal_all
+from qcos.evidence.bundle import detached_digest, seal_all
 from qcos.evidence.model import Sealed
 from qcos.evidence.report import Report
 from qcos.evidence.trust import Trust

@@ -35,6 +35,7 @@ def names(house: House, job: dict[str, Any]) -> dict[str, str]:
         "token_id": house.auditor.token_id,
         "principal": house.engineer.id,
         "project": house.project,
+        "name": "input",
         "team": house.team,
         "path": "0/000" if size >= 256 else f"0/000.p/{size}",
     }

@@ -9,10 +9,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qcos.base.errors import Invalid
 from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.cli.options import AsJson, Trust, read_bytes, read_object, write_file
 from qcos.cli.output import FAILED_CHECK, emit, members, plain, styled, write
 from qcos.client import from_environment
+from qcos.evidence.folder import read_materials, write_material
 from qcos.evidence.report import Report
 from qcos.evidence.verify import verify as verify_bundle
 
@@ -29,12 +31,20 @@ def get(
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="File for the exact Job Spec, too.")] = None,
     result: Annotated[Path | None, typer.Option(help="File for the exact result, too.")] = None,
+    materials: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for every document the evidence commits to, too."),
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for the ledger's proof.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the evidence bundle of a job, byte for byte as the server sends it."""
     with from_environment() as client:
         document = client.jobs.evidence(job, wait_s=wait)
+        if materials is not None:
+            for item in client.jobs.materials(job):
+                if item["kept"]:
+                    write_material(materials, item["name"], client.jobs.material(job, item["name"]))
         if spec is not None:
             write_file(spec, client.jobs.spec_document(job))
         if result is not None:
@@ -57,6 +67,19 @@ def verify(
     result: Annotated[
         Path | None, typer.Option(help="The exact result: must be what the bundle commits to.")
     ] = None,
+    material: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A document of this name must be what the bundle commits to."),
+    ] = None,
+    materials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of documents, as `qcos evidence get --materials` writes it."
+        ),
+    ] = None,
+    level: Annotated[
+        str, typer.Option(help="Demand at least this evidence level: basic, standard or full.")
+    ] = "basic",
     allow_pending: Annotated[
         bool, typer.Option("--allow-pending", help="Accept a bundle that carries no ledger proof yet.")
     ] = False,
@@ -66,17 +89,27 @@ def verify(
 
     Needs no server and opens no connection. Exit code 1 and the exact reason when anything does not agree.
     """
-    files = {"input": spec, "output": result}
-    materials = {
+    given = read_materials(materials) if materials is not None else {}
+    files = {"input": spec, "output": result} | dict(map(_named, material or []))
+    given |= {
         name: read_bytes(file, at_most=CLIENT_ANSWER_BYTES)
         for name, file in files.items()
         if file is not None
     }
     document = read_bytes(bundle, at_most=CLIENT_ANSWER_BYTES)  # the verifier has its own, narrower limit
-    report = verify_bundle(document, read_object(trust), materials=materials, allow_pending=allow_pending)
+    report = verify_bundle(
+        document, read_object(trust), materials=given, allow_pending=allow_pending, level=level
+    )
     emit(report.as_dict(), as_json, lambda console: show_checks(console, report))
     if not report.ok:
         raise typer.Exit(FAILED_CHECK)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not name or not equals or not file:
+        raise Invalid("cli.material", "not a named file", expected="NAME=FILE", got=text[:100])
+    return name, Path(file)
 
 
 def show_checks(console: Console, report: Report) -> None:

@@ -112,6 +112,15 @@ class Jobs:
         params = {"wait": f"{wait_s:g}"} if wait_s > 0 else None
         return self._transport.call("GET", path, params=params, timeout_s=wait_s + 30.0).body
 
+    def materials(self, job_id: str) -> list[Json]:
+        """Return what a job's evidence commits to: ``name``, ``digest``, and whether it is ``kept``."""
+        return cast(list[Json], self._get(f"jobs/{quoted(job_id)}/evidence/materials")["items"])
+
+    def material(self, job_id: str, name: str) -> bytes:
+        """Return the exact bytes of one of `materials`; their SHA-256 is what the evidence names."""
+        path = "/".join(quoted(part) for part in name.split("/"))
+        return self._transport.call("GET", f"jobs/{quoted(job_id)}/evidence/materials/{path}").body
+
     def steps(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[Step]:
         """Return the steps of a job as they happen, each once; ends with the job.
 

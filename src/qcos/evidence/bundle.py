@@ -212,8 +212,8 @@ def attach(
     return in_reading_order(bundle)
 
 
-def decision_record_of(document: bytes) -> str:
-    """Return the id of the ledger's record of the decision that a stored bundle names; empty below ``full``.
+def statement_of(document: bytes) -> dict[str, Any]:  # Any: JSON
+    """Return the statement that a stored bundle holds; nothing of it is verified.
 
     Raises:
         Integrity: ``evidence.document`` when what was stored is no bundle.
@@ -221,10 +221,18 @@ def decision_record_of(document: bytes) -> str:
     try:
         bundle = loads_strict(document, subject="evidence bundle")
         payload = from_base64(bundle["proof"]["envelope"]["payload"], "/proof/envelope/payload")
-        evidence = loads_strict(payload, subject="statement")["predicate"].get("evidence", {})
-        return str(evidence["decision"]["record"]) if evidence.get("level") == "full" else ""
+        statement: dict[str, Any] = loads_strict(payload, subject="statement")
+        if isinstance(statement["predicate"], dict):
+            return statement
     except (QcosError, LookupError, TypeError, AttributeError):
-        raise Integrity("evidence.document", "what is stored is no evidence bundle") from None
+        pass
+    raise Integrity("evidence.document", "what is stored is no evidence bundle")
+
+
+def decision_record_of(document: bytes) -> str:
+    """Return the id of the ledger's record whose proof belongs into a stored bundle; empty below ``full``."""
+    evidence = statement_of(document)["predicate"].get("evidence", {})
+    return str(evidence["decision"]["record"]) if evidence.get("level") == "full" else ""
 
 
 def in_reading_order(bundle: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON

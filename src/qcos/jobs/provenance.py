@@ -85,8 +85,9 @@ def _wrong(given: Any) -> bool:  # Any: members may be anything, a driver is som
 
 
 def _is_document(one: Any) -> bool:  # Any: see `_wrong`
-    if not isinstance(one, Document) or not isinstance(one.media_type, str) or type(one.size) is not int:
-        return False
-    if one.data is None:
-        return isinstance(one.digest, str) and len(one.digest) == 71 and one.digest.startswith("sha256:")
-    return isinstance(one.data, bytes) and (one.digest, one.size) == (digest(one.data), len(one.data))
+    match one:
+        case Document(digest=str(named), size=int(size), media_type=str(), data=None):
+            return len(named) == len(digest(b"")) and named.startswith("sha256:") and size >= 0
+        case Document(digest=str(named), size=int(size), media_type=str(), data=bytes(data)):
+            return (named, size) == (digest(data), len(data))
+    return False

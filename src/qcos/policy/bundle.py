@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 
-from qcos.base.canonical import digest, digest_of
+from qcos.base.canonical import canonical, digest
 from qcos.base.errors import Invalid, NotFound, Problem
 from qcos.base.limits import MAX_POLICY_BYTES, MAX_POLICY_FILES
 from qcos.policy.model import PolicyBundle
@@ -95,9 +95,14 @@ def _collect(folder: Traversable, prefix: str, files: dict[str, str]) -> None:
             files[prefix + item.name] = item.read_text("utf-8")
 
 
-def _version(files: Mapping[str, str]) -> str:
+def manifest(files: Mapping[str, str]) -> bytes:
+    """Return the canonical bytes whose SHA-256 is the version: the digest of each file by its path."""
     digests = {path: digest(text.encode()) for path, text in files.items()}
-    return digest_of({"schema": SCHEMA, "files": digests})
+    return canonical({"schema": SCHEMA, "files": digests})
+
+
+def _version(files: Mapping[str, str]) -> str:
+    return digest(manifest(files))
 
 
 def _problems(path: str, text: str) -> list[Problem]:
