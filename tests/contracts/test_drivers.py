@@ -34,7 +34,7 @@ def test_the_driver_keeps_the_contract(driver: Driver) -> None:
     broken = [f"{c.backend}: {c.name}: {c.detail}" for c in checks if not c.ok]
     assert not broken, "\n".join(broken)
     assert {c.backend for c in checks if c.backend} == set(BACKENDS[driver.name])
-    assert len(checks) == 1 + 15 * len(BACKENDS[driver.name])
+    assert len(checks) == 1 + 16 * len(BACKENDS[driver.name])
 
 
 def _echo(name: str, rng: random.Random) -> Circuit:

@@ -31,6 +31,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/jobs/{job_id}/events"): MEMBERS,
     ("GET", "/v1/jobs/{job_id}/decision"): MEMBERS,
     ("GET", "/v1/jobs/{job_id}/evidence"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/evidence/materials"): MEMBERS,
+    ("GET", "/v1/jobs/{job_id}/evidence/materials/{name}"): MEMBERS,
     ("GET", "/v1/decisions/{decision_id}"): MEMBERS,
     ("POST", "/v1/jobs/{job_id}/cancel"): ENGINEERS,
     ("GET", "/v1/backends"): EVERYBODY,

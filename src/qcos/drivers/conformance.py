@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from qcos.backends.model import Backend
-from qcos.base.canonical import canonical
+from qcos.base.canonical import canonical, digest
 from qcos.base.errors import Conflict, DriverError, NotFound
 from qcos.drivers.contract import FINAL, Circuit, Driver, Handle, Outcome, Work
 
@@ -122,6 +122,10 @@ def _tests() -> Iterator[tuple[str, Callable[[_Trial], str | None]]]:
     yield "parameters: bound by name; missing, unknown and infinite ones refused", _parameters
     yield "seed: given back where it repeats, None where it cannot", _seed
     yield "outcome: times, meters and JSON", _outcome
+    yield (
+        "provenance: toolchain, programs as executed, calibration and raw answer, or why there is none",
+        _record,
+    )
     yield "key: the same gives the same handle and one execution, other work is refused", _key
     yield "find: a known key gives its handle, an unknown one None", _find
     yield "handle: survives JSON; a strange one is not found", _handle
@@ -205,6 +209,33 @@ def _outcome(trial: _Trial) -> str:
     _hold(outcome.meters.get("shots") == _SHOTS, f"shots are not metered: {outcome.meters}")
     canonical(outcome.metadata)
     return ", ".join(sorted(outcome.meters))
+
+
+def _record(trial: _Trial) -> str:
+    plain = trial.work(_BELL, _FLIP)
+    _hold(trial.run(plain).provenance is None, "a full record that nobody asked for")
+    outcome = trial.run(replace(plain, provenance=True))
+    told = outcome.provenance
+    if told is None:
+        raise AssertionError("the full record was asked for and there is none")
+    missing = [n for n in ("python", "driver", "packages", "seeds", "settings") if n not in told.toolchain]
+    _hold(not missing, f"the toolchain lacks {', '.join(missing)}")
+    _hold(bool(told.toolchain["packages"]), "the toolchain names no package")
+    canonical([dict(told.toolchain), dict(told.absent)])
+    given = {"executed": told.executed, "calibration": told.calibration, "response": told.response}
+    for name, document in given.items():
+        reason = told.absent.get(name, "")
+        _hold(bool(document) != bool(reason), f"{name}: neither there nor absent for a reason, or both")
+    _hold(len(told.executed) in (0, 2), f"{len(told.executed)} programs executed of 2")
+    for one in (*told.executed, told.calibration, told.response):
+        whole = one is None or one.data is None or (one.digest, one.size) == (digest(one.data), len(one.data))
+        _hold(whole, "a document is not what its digest says")
+    if trial.driver.repeatable:
+        again = trial.run(replace(plain, provenance=True))
+        digests = [[one.digest for one in run.executed] for run in (told, again.provenance or told)]
+        _hold(digests[0] == digests[1], "the same programs were executed, and told differently")
+        _hold(again.counts == outcome.counts == trial.run(plain).counts, "telling changes the counts")
+    return "; ".join(f"no {name}: {reason}" for name, reason in told.absent.items())
 
 
 def _key(trial: _Trial) -> None:
