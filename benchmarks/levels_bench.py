@@ -20,10 +20,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import bench
 from rich.console import Console
 from rich.table import Table
 
+import bench
 from qcos.client import Client
 from qcos.evidence.levels import LEVELS
 from qcos.evidence.verify import verify

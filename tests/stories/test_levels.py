@@ -17,12 +17,6 @@ from qcos.evidence.verify import verify
 from .house import BELL, GHZ3, House, base64_of
 from .installation import QCOS
 
-RESPONSE_OF = {
-    "aer-ideal": '"backend_name"',
-    "aer-fake-manila": '"backend_name"',
-    "cirq-simulator": "cirq_type",
-}
-
 
 def _job(house: House, level: str, **execution: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A finished job of a level, its bundle and the predicate that was signed."""

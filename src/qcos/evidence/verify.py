@@ -438,6 +438,7 @@ class _Run:
         self.facts["decisionRecord"] = record
         return f"entry {index}: decision {record['object']} allowed this very job"
 
+
 def _instant(seconds: int | None) -> str:
     try:
         return rfc3339(dt.datetime.fromtimestamp(seconds or 0, dt.UTC))
