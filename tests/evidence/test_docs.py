@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from qcos.base.limits import MAX_MATERIAL_BYTES, MAX_MATERIALS_BYTES
 from qcos.evidence.bundle import seal_all
+from qcos.evidence.levels import LEVELS, MAY_BE_ABSENT
 from qcos.evidence.verify import REQUIRED, REQUIRED_LEDGER
 
 from .conftest import Instance, facts
@@ -69,3 +71,12 @@ def test_other_tools_verify_a_batch_as_the_page_says(
 def test_the_page_lists_every_check() -> None:
     text = PAGE.read_text()
     assert [name for name in (*REQUIRED, *REQUIRED_LEDGER) if f"`{name}`" not in text] == []
+
+
+def test_the_page_of_levels_names_every_member() -> None:
+    text = (REFERENCE / "evidence-levels.md").read_text()
+    for level in LEVELS:
+        assert f"`{level}`" in text
+    for name in MAY_BE_ABSENT | {"decision-input", "proof.decision", "evidence.toolchain"}:
+        assert f"`{name}" in text
+    assert f"{MAX_MATERIAL_BYTES // 1024**2} MiB" in text and f"{MAX_MATERIALS_BYTES // 1024**2} MiB" in text

@@ -96,5 +96,12 @@ def _record(ended: Ended, actor: str) -> Record:
         object=job.id,
         project=job.project,
         reason=str(ended.error.get("message", "asked for"))[:2000],
-        details={"released": job.price, "currency": job.currency, "code": ended.error.get("code", "")},
+        details={
+            "released": job.price,
+            "currency": job.currency,
+            "code": ended.error.get("code", ""),
+            "spec": job.spec_digest,
+            "backend": job.backend,
+            "remote_id": str((job.handle or {}).get("remote_id", ""))[:300],
+        },
     )
