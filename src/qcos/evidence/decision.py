@@ -6,13 +6,14 @@ both are against one checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from qcos.base.canonical import digest
 from qcos.base.errors import Integrity
 from qcos.evidence.envelope import from_base64
 from qcos.evidence.levels import Claimed, at_least
+from qcos.evidence.trust import Trust
 from qcos.ledger.record import check_members
 from qcos.ledger.verify import verify_proof
 
@@ -23,7 +24,7 @@ def check_decision(
     bundle: Mapping[str, Any],  # Any: JSON from anybody, of the right shape
     predicate: Mapping[str, Any],  # Any: JSON that was signed
     claimed: Claimed,
-    vkeys: Sequence[str],
+    trust: Trust,
 ) -> tuple[int, dict[str, Any]]:
     """Demand that the record of the decision is the one the statement names, says the same, and is in the ledger.
 
@@ -31,7 +32,7 @@ def check_decision(
         bundle: With its ledger proof.
         predicate: Of its statement.
         claimed: Its level.
-        vkeys: The ledger's verifier keys.
+        trust: The ledger's keys and witnesses are in it.
 
     Returns:
         The entry's index, and the record.
@@ -58,7 +59,8 @@ def check_decision(
             expected=claimed.decision_digest or "none",
             got=digest(record),
         )
-    held = verify_proof({**given, "size": ledger["size"], "checkpoint": ledger["checkpoint"]}, vkeys)
+    proof = {**given, "size": ledger["size"], "checkpoint": ledger["checkpoint"]}
+    held = verify_proof(proof, trust.vkeys, witnesses=trust.witnesses)
     governance, who = predicate["governance"], predicate["who"]
     check_members(
         held.record,

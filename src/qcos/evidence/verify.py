@@ -434,7 +434,7 @@ class _Run:
 
     def _decision(self) -> str:
         claimed, predicate = _known(self.claimed), self.statement["predicate"]
-        index, record = check_decision(self.bundle, predicate, claimed, self.trust.vkeys)
+        index, record = check_decision(self.bundle, predicate, claimed, self.trust)
         self.facts["decisionRecord"] = record
         return f"entry {index}: decision {record['object']} allowed this very job"
 
