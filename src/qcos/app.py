@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from qcos.administration.anchor import Anchoring
 from qcos.administration.archive import Archive
 from qcos.backends.catalogue import Catalogue
 from qcos.base.errors import Invalid, Unavailable
@@ -24,6 +25,9 @@ from qcos.keys.keystore import Keystore, demand_settings, open_file_keystore, op
 from qcos.keys.model import Keyring
 from qcos.keys.where import TokenAt
 from qcos.keys.wrap import KeyWrapper
+from qcos.ledger.anchor.bitcoin import OpenTimestamps
+from qcos.ledger.anchor.ethereum import Ethereum
+from qcos.ledger.anchor.model import Chain
 from qcos.ledger.files import LogFolder
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
@@ -178,3 +182,23 @@ def make_archive(settings: Settings) -> Archive:
     store.check()
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-archive")
     return Archive(engine, LogFolder(settings.ledger), store, settings.worm_days)
+
+
+def make_anchoring(settings: Settings) -> Anchoring | None:
+    """Wire the anchoring of checkpoints; None when no chain is configured."""
+    chains: list[Chain] = []
+    if settings.anchor_ethereum_url:
+        chains.append(
+            Ethereum(
+                settings.anchor_ethereum_url,
+                settings.anchor_ethereum_key,
+                settings.anchor_ethereum_confirmations,
+            )
+        )
+    if settings.anchor_calendars:
+        calendars = tuple(settings.anchor_calendars.split())
+        chains.append(OpenTimestamps(calendars, settings.anchor_bitcoin_url))
+    if not chains:
+        return None
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-anchor")
+    return Anchoring(engine, LogFolder(settings.ledger), chains, settings.anchor_interval_s)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from qcos.app import make_archive, make_sequencer
+from qcos.administration.anchor import Anchoring
+from qcos.app import make_anchoring, make_archive, make_sequencer
 from qcos.base.errors import QcosError, Unavailable
 from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
@@ -47,6 +48,12 @@ def run(settings: Settings) -> None:
     ]
     if settings.worm:
         threads.append(threading.Thread(target=_archive, args=(settings, stop), name="archive", daemon=True))
+    if (anchoring := make_anchoring(settings)) is not None:
+        threads.append(
+            threading.Thread(
+                target=_anchor, args=(anchoring, settings.anchor_look_s, stop), name="anchor", daemon=True
+            )
+        )
     for thread in threads:
         thread.start()
     stop.wait()
@@ -80,6 +87,15 @@ def _archive(settings: Settings, stop: threading.Event) -> None:
             _log.error("nothing was copied to the WORM store: %s", error, extra={"code": error.code})
         except Exception:
             _log.exception("a round of copying to the WORM store failed")
+
+
+def _anchor(anchoring: Anchoring, pause_s: float, stop: threading.Event) -> None:
+    """Anchor for ever. A chain that does not answer holds up nothing else."""
+    while not stop.wait(pause_s):
+        try:
+            anchoring.round()
+        except Exception:
+            _log.exception("a round of anchoring failed")
 
 
 def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:

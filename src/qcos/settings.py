@@ -87,6 +87,32 @@ class Settings(BaseSettings):
     worm_interval_s: float = Field(
         default=60.0, ge=0.2, le=86400, description="Seconds between two rounds of copying to the WORM store."
     )
+    anchor_ethereum_url: str = Field(
+        default="",
+        description="JSON-RPC of an Ethereum-compatible node to anchor checkpoints with; empty: no.",
+    )
+    anchor_ethereum_key: Path = Field(
+        default=Path("anchor.key"),
+        description="File with the private key that pays for Ethereum anchors, hexadecimal.",
+    )
+    anchor_ethereum_confirmations: int = Field(
+        default=12, ge=0, le=10_000, description="Blocks on top of an anchor's before it counts."
+    )
+    anchor_calendars: str = Field(
+        default="", description="URLs of OpenTimestamps calendars, separated by white space; empty: no."
+    )
+    anchor_bitcoin_url: str = Field(
+        default="", description="Server with Esplora's HTTP interface that tells Bitcoin's headers."
+    )
+    anchor_interval_s: float = Field(
+        default=86_400.0, ge=1, le=31_622_400, description="Seconds between two anchors on a chain."
+    )
+    anchor_look_s: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description="Seconds between two looks at anchors that are not confirmed.",
+    )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
     pool_size: int = Field(default=12, ge=2, le=200, description="Database connections of one process.")
 

@@ -29,6 +29,7 @@ SHARED = {
     "ledger_node": "hashes over entries",
     "ledger_state": "size and root of the ledger",
     "ledger_checkpoint": "signed sizes and roots",
+    "ledger_anchor": "public receipts, and signed transactions under way",
     "worm_copy": "names, digests and dates of copies; bundles by tenant and id",
     "worm_finding": "names of copies and what is wrong with them",
     "signing_key": "public halves of the installation's keys",

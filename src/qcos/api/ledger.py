@@ -12,9 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from qcos.administration.act import Act
 from qcos.api.answers import answer, instant, limit_of, no_cursor
 from qcos.api.caller import act, app_of
+from qcos.base.clock import rfc3339
 from qcos.base.errors import NotFound, Unavailable
 from qcos.db.engine import scope
 from qcos.ledger import prove, store
+from qcos.ledger.anchor import store as anchored
 
 router = APIRouter(tags=["ledger"])
 _RECORD_ID = re.compile(r"rec-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}")  # the cursor of this listing
@@ -61,6 +63,46 @@ async def consistency(request: Request, old: int = Query(ge=0), new: int = Query
     def run() -> dict[str, Any]:
         with scope(api.engine, None) as connection:
             return prove.consistency(connection, old, new).as_dict()
+
+    return answer(await run_in_threadpool(run))
+
+
+@router.get("/ledger/anchors", summary="Checkpoints committed to public chains")
+async def anchors(
+    request: Request, before: int | None = Query(default=None, ge=0), limit: int | None = None
+) -> Response:
+    """List anchors, newest first, without their proofs."""
+    api, size = app_of(request), limit_of(limit)
+
+    def run() -> dict[str, Any]:
+        with scope(api.engine, None) as connection:
+            found = anchored.page(connection, before, size)
+        items = [
+            {
+                "kind": one.kind,
+                "size": one.size,
+                "state": "confirmed" if one.proof is not None else "pending",
+                "begun": rfc3339(one.begun_at),
+                "block_time": rfc3339(one.block_at) if one.block_at else None,
+            }
+            for one in found
+        ]
+        return {"items": items, "next": str(found[-1].size) if len(found) == size else None}
+
+    return answer(await run_in_threadpool(run))
+
+
+@router.get("/ledger/anchors/{kind}/{size}", summary="The receipt of an anchor")
+async def anchor(request: Request, kind: str, size: int) -> Response:
+    """Return the receipt, which verifies offline; its proof is null until the chain has confirmed it."""
+    api = app_of(request)
+
+    def run() -> dict[str, Any]:
+        with scope(api.engine, None) as connection:
+            found = anchored.get(connection, kind, size) if 0 <= size < 2**63 else None
+        if found is None:
+            raise NotFound("anchor.unknown", "there is no such anchor", subject=f"{kind[:40]}/{size}")
+        return found.receipt()
 
     return answer(await run_in_threadpool(run))
 

@@ -70,3 +70,12 @@ class Ledger:
         return cast(
             Json, self._transport.call("GET", "ledger/consistency", params={"old": old, "new": new}).json()
         )
+
+    def anchors(self, *, before: str | None = None, limit: int | None = None) -> Page[Json]:
+        """Return one page of the checkpoints committed to public chains, newest first."""
+        params = {"before": before, "limit": limit}
+        return cast(Page[Json], self._transport.call("GET", "ledger/anchors", params=params).json())
+
+    def anchor(self, kind: str, size: int) -> Json:
+        """Return the receipt of one."""
+        return cast(Json, self._transport.call("GET", f"ledger/anchors/{quoted(kind)}/{size}").json())
