@@ -23,7 +23,9 @@ from .conftest import SIGNERS, Bitcoin, checkpoint
 
 NOTE = checkpoint()
 DIGEST = anchored_digest(NOTE)
-HEAD = b"\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94\x01\x08" + DIGEST  # of a detached proof
+HEAD = (
+    b"\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94\x01\x08" + DIGEST
+)  # of a detached proof
 
 
 def receipt_of(proof: Any) -> dict[str, Any]:
