@@ -105,11 +105,11 @@ class Ethereum:
 
     def _proof(self, block: Mapping[str, Any], index: int, work: Mapping[str, Any]) -> Mapping[str, Any]:
         import rlp
-        from trie import HexaryTrie
+        from trie.hexary import HexaryTrie
 
         header = _header(block)
         hashes = [transaction["hash"] for transaction in block["transactions"]]
-        trie = HexaryTrie({})
+        trie: Any = HexaryTrie({})  # Any: half of its methods have no types
         for number, raw in enumerate(self._raw_transactions(hashes)):
             trie[rlp.encode(number)] = raw
         if "0x" + trie.root_hash.hex() != block["transactionsRoot"]:
@@ -208,7 +208,7 @@ def _request(method: str, parameters: tuple[Any, ...], number: int | None = None
 def _header(block: Mapping[str, Any]) -> bytes:
     """Return the RLP of a block's header, which must give the block's hash."""
     import rlp
-    from eth_utils import keccak
+    from eth_utils.crypto import keccak
 
     present = [name for name in _FIELDS if block.get(name) is not None]
     values = [

@@ -65,8 +65,8 @@ def check(proof: Mapping[str, Any], digest: bytes) -> Confirmation:  # Any: JSON
 def _packages() -> Any:  # Any: libraries without types
     try:
         import rlp
-        from eth_utils import keccak
-        from trie import HexaryTrie
+        from eth_utils.crypto import keccak
+        from trie.hexary import HexaryTrie
     except ImportError:
         raise Invalid(
             "anchor.package",
