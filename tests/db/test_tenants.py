@@ -26,6 +26,8 @@ SHARED = {
     "backend": "the installation's backends, the same for all",
     "backend_history": "how long and how well backends ran: sums, nobody's jobs",
     "ledger_entry": "hashes of salted records",
+    "ledger_run": "which entries were numbered one after the other",
+    "ledger_gap": "sequence numbers of entries that may still come",
     "ledger_node": "hashes over entries",
     "ledger_state": "size and root of the ledger",
     "ledger_checkpoint": "signed sizes and roots",

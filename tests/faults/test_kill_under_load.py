@@ -21,6 +21,7 @@ from qcos.db.engine import scope
 from qcos.evidence.trust import Trust
 from qcos.evidence.verify import verify
 from qcos.identity import store as identity
+from qcos.ledger import store
 from qcos.ledger.fsck import fsck
 from qcos.metering.audit import check_books
 
@@ -221,12 +222,7 @@ def _ledger_is_whole(house: House, tenant: UUID) -> None:
 
     def covered() -> bool:
         with scope(house.engine, None) as connection:
-            return (
-                connection.exec_driver_sql(
-                    "select count(*) from qcos.ledger_entry where index is null"
-                ).scalar()
-                == 0
-            )
+            return not store.glance(connection).waiting
 
     until(covered, "all entries are in the log")
     report = fsck(house.data / "ledger", trust.vkeys, house.engine, tenants=[tenant])

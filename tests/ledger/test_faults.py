@@ -197,16 +197,19 @@ def test_a_database_restored_from_an_old_copy_stops_the_log(
     sequencer.step()
     admin = sa.create_engine(database.admin_url, poolclass=sa.NullPool)
     with admin.begin() as connection:
-        for table in ("entry", "record", "checkpoint"):
+        for table in ("entry", "record", "run", "checkpoint"):
             connection.exec_driver_sql(f"delete from qcos.ledger_{table}")
-        connection.exec_driver_sql("update qcos.ledger_state set size = 0, root = sha256('')")
+        connection.exec_driver_sql("update qcos.ledger_state set size = 0, root = sha256(''), seen = 0")
     published = (tmp_path / "checkpoint").read_bytes()
     record_acts(engine, tenant, 3)
     for one in (sequencer, Sequencer(engine, tmp_path, signers, ORIGIN)):
         with pytest.raises(Integrity) as caught:
             one.step()
         assert caught.value.code == "ledger.rolled_back"
+    with scope(engine, None) as connection:
+        assert store.glance(connection).head.size == 0  # nor is anything numbered
     record_acts(engine, tenant, 12)
+    Sequencer(engine, tmp_path / "other", signers, ORIGIN).step()
     with pytest.raises(Integrity) as caught:
         Sequencer(engine, tmp_path, signers, ORIGIN).step()
     assert caught.value.code == "ledger.forked"
@@ -220,7 +223,7 @@ def test_an_entry_changed_in_the_database_stops_the_log_and_fsck_names_it(
     Sequencer(engine, tmp_path, signers, ORIGIN).step()
     admin = sa.create_engine(database.admin_url, poolclass=sa.NullPool)
     with admin.begin() as connection:
-        connection.exec_driver_sql("update qcos.ledger_entry set entry = 'forged' where index = 4")
+        connection.exec_driver_sql("update qcos.ledger_entry set digest = sha256('forged') where seq = 5")
     record_acts(engine, tenant, 1)
     with pytest.raises(Integrity) as caught:
         Sequencer(engine, tmp_path, signers, ORIGIN).step()
@@ -246,7 +249,7 @@ def test_an_entry_changed_in_the_database_stops_the_log_and_fsck_names_it(
             "ledger.record_columns",
         ),
         ("delete from qcos.ledger_record where object = 'job-3'", "ledger.record_missing"),
-        ("delete from qcos.ledger_entry where index = 7", "ledger.entry_missing"),
+        ("delete from qcos.ledger_entry where seq = 7", "ledger.entry_missing"),
         ("update qcos.ledger_node set hash = sha256('')", "ledger.node_differs"),
         ("update qcos.ledger_checkpoint set root = sha256('')", "ledger.checkpoint"),
         (

@@ -98,8 +98,9 @@ def test_the_application_can_neither_change_nor_remove_what_is_recorded(
     Sequencer(engine, tmp_path, signers, ORIGIN).step()
     for statement in (
         "delete from qcos.ledger_entry",
-        "update qcos.ledger_entry set entry = ''",
-        "insert into qcos.ledger_entry (record_id, entry, index) values ('x', '', 7)",
+        "update qcos.ledger_entry set digest = sha256('')",
+        "update qcos.ledger_run set index = index + 10",
+        "delete from qcos.ledger_run",
         "delete from qcos.ledger_record",
         "update qcos.ledger_record set actor = 'mallory'",
         "update qcos.ledger_checkpoint set note = ''",
@@ -113,8 +114,6 @@ def test_the_application_can_neither_change_nor_remove_what_is_recorded(
             scope(engine, tenant) as connection,
         ):
             connection.exec_driver_sql(statement)
-    with scope(engine, tenant) as connection:
-        assert connection.exec_driver_sql("update qcos.ledger_entry set index = index + 10").rowcount == 0
 
 
 def test_tenants_do_not_see_each_others_records(

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-from qcos.base.canonical import canonical, digest, loads_strict
+from qcos.base.canonical import canonical, loads_strict
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Integrity, Limit, QcosError
-from qcos.base.ids import new_id
 from qcos.base.limits import MAX_RECORD_BYTES
 
 RECORD_SCHEMA: Final = "qcos.ledger.record/v1"
 ENTRY_SCHEMA: Final = "qcos.ledger.entry/v1"
+DIGEST_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +58,20 @@ class Appended:
         record_id: ``rec-2026-01-09-<16 hex digits>``.
         record: What was to be recorded.
         record_bytes: Canonical JSON (RFC 8785) of the record.
-        entry_bytes: The log's entry: canonical JSON of the record's digest.
+        digest: Their SHA-256: all that the log's entry says.
         at: When, UTC.
     """
 
     record_id: str
     record: Record
     record_bytes: bytes
-    entry_bytes: bytes
+    digest: bytes
     at: dt.datetime
+
+    @property
+    def entry_bytes(self) -> bytes:
+        """Return the log's entry."""
+        return entry_with(self.digest)
 
 
 def prepare(tenant: UUID, record: Record, at: dt.datetime) -> Appended:
@@ -72,7 +80,7 @@ def prepare(tenant: UUID, record: Record, at: dt.datetime) -> Appended:
     Raises:
         Limit: ``ledger.record_size``.
     """
-    record_id = new_id("rec")
+    record_id = _new_record_id()
     record_bytes = canonical(
         {
             "schema": RECORD_SCHEMA,
@@ -98,12 +106,34 @@ def prepare(tenant: UUID, record: Record, at: dt.datetime) -> Appended:
             got=f"{len(record_bytes)} bytes",
             hint="record the digest of the document, not the document",
         )
-    return Appended(record_id, record, record_bytes, entry_of(record_bytes), at)
+    return Appended(record_id, record, record_bytes, sha256(record_bytes).digest(), at)
 
 
 def entry_of(record_bytes: bytes) -> bytes:
-    """Return the log's entry that commits to a record (canonical JSON of two members, written out)."""
-    return b'{"record":"%b","schema":"%b"}' % (digest(record_bytes).encode(), ENTRY_SCHEMA.encode())
+    """Return the log's entry that commits to a record."""
+    return entry_with(sha256(record_bytes).digest())
+
+
+def entry_with(digest: bytes) -> bytes:
+    """Return the log's entry that names a record's digest (canonical JSON of two members, written out)."""
+    return f'{{"record":"sha256:{digest.hex()}","schema":"{ENTRY_SCHEMA}"}}'.encode()
+
+
+def _new_record_id() -> str:
+    """Return ``rec-2026-01-09-<16 hex digits>``: nine of the time of day in 1.25 microseconds, seven at random.
+
+    Ids that grow keep the table's key index dense: random ones touch another page with each record. A clash
+    (once in weeks at 10,000 records a second) is refused by that key like any other failed append.
+    """
+    second, nanosecond = divmod(time.time_ns(), 1_000_000_000)
+    day, second = divmod(second, 86_400)
+    tick = (second * 1_000_000_000 + nanosecond) // 1_258
+    return f"rec-{_date(day)}-{tick:09x}{secrets.randbits(28):07x}"
+
+
+@lru_cache(maxsize=4)
+def _date(day: int) -> str:
+    return (dt.date(1970, 1, 1) + dt.timedelta(day)).isoformat()
 
 
 def read_record(record_bytes: bytes) -> dict[str, Any]:  # Any: JSON

@@ -2,14 +2,17 @@
 
 A step has three writes, each safe to die before or after:
 
-1. one scope: entries get contiguous indices, the head moves from (size, root) to the next by compare-and-set;
+1. one scope: entries get contiguous indices (`qcos.ledger.number`), the head moves from (size, root) to the next
+   by compare-and-set;
 2. tiles and bundles of the new size go to the folder, durably;
 3. the checkpoint is signed, kept (one a size, for ever), and published as one renamed file.
 
 Whatever a dead sequencer left undone, the next step of any sequencer does: the head in the database says what
-is to be written. Two at once are harmless: the head's row is locked, files are the same bytes whoever writes
-them, a size has one signed checkpoint, and the published one never goes back. Each may have a folder of its
-own.
+is to be written. Nothing more is numbered before the last numbering is published: a sequencer that cannot
+write or sign lets the backlog grow, and beyond its limit acts are refused (`qcos.ledger.append`).
+
+Two at once are harmless: the head's row is locked, files are the same bytes whoever writes them, a size has one
+signed checkpoint, and the published one never goes back. Each may have a folder of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import sqlalchemy as sa
 from qcos.base.errors import Integrity, Unavailable
 from qcos.base.limits import SEQUENCE_BATCH, SEQUENCE_INTERVAL_S
 from qcos.db.engine import scope
-from qcos.ledger import store
+from qcos.ledger import number, store
 from qcos.ledger.checkpoint import Checkpoint, parse_body
 from qcos.ledger.edge import Edge, Growth
 from qcos.ledger.files import LogFolder
@@ -136,32 +139,40 @@ class Sequencer:
         with scope(self._engine, None) as connection:
             seen = store.glance(connection)
         head, added = seen.head, 0
+        if head.size or not seen.waiting or self._folder.checkpoint() is not None:
+            self._cover(head)  # what an earlier step left undone; the empty tree is signed only while it is empty
         if seen.waiting:
             head, added = self._number(head)
-        if self._published != head.size:
-            growth = self._growth
-            if growth is None or (growth.old, growth.new) != (self._written, head.size):
-                self._look_at_folder(head)
-                growth = None
-            if self._written < head.size:
-                self._write(head, growth)
-            self._publish(head)
+            self._cover(head)
         self._drop_partials()
         return Step(head.size, added, head.root)
 
+    def _cover(self, head: Head) -> None:
+        """Write and publish the head, unless it is."""
+        if self._published == head.size:
+            return
+        growth = self._growth
+        if growth is None or (growth.old, growth.new) != (self._written, head.size):
+            self._look_at_folder(head)
+            growth = None
+        if self._written < head.size:
+            self._write(head, growth)
+        self._publish(head)
+
     def _number(self, seen: Head) -> tuple[Head, int]:
         with scope(self._engine, None) as connection:
-            old = store.lock_head(connection)
-            if old is None:  # another sequencer is at it
+            locked = number.lock_head(connection)
+            if locked is None:  # another sequencer is at it
                 return seen, 0
-            edge = self._edge_at(connection, old)
-            growth = edge.extend(store.number_waiting(connection, old.size, self._batch))
+            edge = self._edge_at(connection, locked.head)
+            entries, last = number.number_waiting(connection, locked, self._batch)
+            growth = edge.extend(entries)
             new = Head(edge.size, edge.root())
             if growth.new > growth.old:
                 store.insert_nodes(connection, growth.nodes)
-                if not store.move_head(connection, old, new):
+                if not number.move_head(connection, locked.head, new, last):
                     raise Integrity(
-                        "ledger.forked", "the head moved while it was locked", expected=str(old.size)
+                        "ledger.forked", "the head moved while it was locked", expected=str(growth.old)
                     )
         if growth.new > growth.old:
             self._edge, self._growth = (new, edge), growth

@@ -1,9 +1,10 @@
 """Tables of the ledger.
 
 Losing them: ``ledger_record`` holds the only copy of what the commitments commit to; without it the log still
-proves *that* something was recorded, not what (evidence bundles carry their own record). ``ledger_entry`` can
-be restored from the entry bundles, ``ledger_node`` and ``ledger_state`` from the entries,
-``ledger_checkpoint`` only from what was published.
+proves *that* something was recorded, not what (evidence bundles carry their own record). ``ledger_entry`` and
+``ledger_run`` can be restored from the entry bundles and the records, ``ledger_node`` and ``ledger_state``
+from the entries, ``ledger_checkpoint`` only from what was published. ``ledger_gap`` is a note of the sequencer
+to itself (see `qcos.ledger.number`): whoever loses it has the entries of late transactions left unnumbered.
 
 Somebody who can write to them as the application could record false acts (signed as everything else) and hold
 back new entries; could not change or remove a record or entry (grants and policies), and as the database's
@@ -25,7 +26,7 @@ from qcos.base.clock import now
 from qcos.base.limits import PAGE_DEFAULT, PAGE_MAX
 from qcos.db.engine import metadata
 from qcos.ledger.edge import Edge, NewNode
-from qcos.ledger.record import Appended, read_record
+from qcos.ledger.record import DIGEST_BYTES, Appended, entry_with, read_record
 from qcos.ledger.tile import WIDTH
 
 record_table = sa.Table(
@@ -45,9 +46,22 @@ entry_table = sa.Table(
     "ledger_entry",
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True),
-    sa.Column("record_id", sa.Text, nullable=False),
-    sa.Column("entry", sa.LargeBinary, nullable=False),
-    sa.Column("index", sa.BigInteger),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+)
+run_table = sa.Table(
+    "ledger_run",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    sa.Column("index", sa.BigInteger, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+gap_table = sa.Table(
+    "ledger_gap",
+    metadata,
+    sa.Column("first", sa.BigInteger, primary_key=True),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    sa.Column("horizon", sa.BigInteger),
 )
 node_table = sa.Table(
     "ledger_node",
@@ -62,6 +76,8 @@ state_table = sa.Table(
     sa.Column("one", sa.Boolean, primary_key=True),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+    sa.Column("moved", sa.DateTime(timezone=True), nullable=False),
 )
 checkpoint_table = sa.Table(
     "ledger_checkpoint",
@@ -97,6 +113,20 @@ class Glance:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the sequencer is behind, as an append sees it.
+
+    Attributes:
+        entries: Sequence numbers that were given out and not looked at; the caller's own among them.
+        age_s: Seconds since the sequencer moved or, if that is later, since the oldest entry it has not seen was
+            written; 0 when none waits.
+    """
+
+    entries: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """A record and where its entry stands; ``index`` is None until it is sequenced."""
 
@@ -119,50 +149,58 @@ class Page:
     next: str | None
 
 
-# Bulk: one statement whatever the number of records. The entry's sequence number is the record's too.
-_APPEND = sa.text(
-    """
+# Bulk: one statement whatever the number of records, values in binary (`%(...)b`). The entry's sequence number is
+# the record's too. The last part is how far the sequencer is behind: two rows found by their keys.
+_APPEND = """
     with given as (
-        select * from unnest(cast(:ids as text[]), cast(:times as timestamptz[]), cast(:acts as text[]),
-            cast(:actors as text[]), cast(:objects as text[]), cast(:projects as text[]), cast(:records as
-            bytea[]), cast(:entries as bytea[])) with ordinality as g(id, time, act, actor, object, project,
-            record, entry, n)
+        select * from unnest(%(ids)b::text[], %(times)b::timestamptz[], %(acts)b::text[], %(actors)b::text[],
+            %(objects)b::text[], %(projects)b::text[], %(records)b::bytea[], %(digests)b::bytea[])
+            with ordinality as g(id, time, act, actor, object, project, record, digest, n)
     ), entered as (
-        insert into qcos.ledger_entry (record_id, entry) select id, entry from given order by n
-        returning seq, record_id
+        insert into qcos.ledger_entry (digest) select digest from given order by n returning seq, digest
+    ), kept as (
+        insert into qcos.ledger_record (tenant, id, seq, time, act, actor, object, project, record)
+        select %(tenant)b, g.id, e.seq, g.time, g.act, g.actor, g.object, g.project, g.record
+        from given g join entered e on e.digest = g.digest
     )
-    insert into qcos.ledger_record (tenant, id, seq, time, act, actor, object, project, record)
-    select cast(:tenant as uuid), g.id, e.seq, g.time, g.act, g.actor, g.object, g.project, g.record
-    from given g join entered e on e.record_id = g.id
+    select (select max(seq) from entered) - s.seen as entries,
+        (select extract(epoch from clock_timestamp() - greatest(s.moved, w.at))::float8
+            from qcos.ledger_entry w where w.seq > s.seen order by w.seq limit 1) as age_s
+    from qcos.ledger_state s where s.one
     """
-)
 _GLANCE = sa.text(
     """
     select size, root, (select max(size) from qcos.ledger_checkpoint) as signed,
-        exists (select 1 from qcos.ledger_entry where index is null) as waiting
-    from qcos.ledger_state
+        exists (select from qcos.ledger_entry e where e.seq > s.seen) or exists (
+            select from qcos.ledger_gap g
+            where exists (select from qcos.ledger_entry e where e.seq between g.first and g.last)
+        ) as waiting
+    from qcos.ledger_state s where s.one
     """
 )
-_NUMBER = sa.text(
+# The runs that overlap [start, end): from the one that holds `start`.
+_ENTRIES = sa.text(
     """
-    with taken as (
-        select seq, :size + row_number() over (order by seq) - 1 as index
-        from (select seq from qcos.ledger_entry where index is null order by seq limit :limit) as waiting
-    )
-    update qcos.ledger_entry e set index = taken.index from taken where e.seq = taken.seq and e.index is null
-    returning e.index as place, e.entry
+    select r.index as place, e.digests
+    from qcos.ledger_run r cross join lateral (
+        select string_agg(x.digest, ''::bytea order by x.seq) as digests
+        from qcos.ledger_entry x
+        where x.seq >= r.seq + greatest(0, :start - r.index) and x.seq < r.seq + least(r.count, :end - r.index)
+    ) e
+    where r.index < :end and r.index >= coalesce((select max(index) from qcos.ledger_run where index <= :start), 0)
+    order by r.index
     """
 )
 
 
-def insert(connection: sa.Connection, tenant: UUID, items: Sequence[Appended]) -> None:
-    """Keep records and their entries, in order, in one statement."""
+def insert(connection: sa.Connection, tenant: UUID, items: Sequence[Appended]) -> Backlog:
+    """Keep records and their entries, in order, in one statement; returns how far the sequencer is behind."""
     if not items:
-        return
-    connection.execute(
+        return Backlog(0, 0.0)
+    row = connection.exec_driver_sql(
         _APPEND,
         {
-            "tenant": str(tenant),
+            "tenant": tenant,
             "ids": [item.record_id for item in items],
             "times": [item.at for item in items],
             "acts": [item.record.act for item in items],
@@ -170,9 +208,10 @@ def insert(connection: sa.Connection, tenant: UUID, items: Sequence[Appended]) -
             "objects": [item.record.object for item in items],
             "projects": [item.record.project for item in items],
             "records": [item.record_bytes for item in items],
-            "entries": [item.entry_bytes for item in items],
+            "digests": [item.digest for item in items],
         },
-    )
+    ).one()
+    return Backlog(row.entries, row.age_s or 0.0)
 
 
 def glance(connection: sa.Connection) -> Glance:
@@ -181,40 +220,34 @@ def glance(connection: sa.Connection) -> Glance:
     return Glance(Head(row.size, bytes(row.root)), row.signed, row.waiting)
 
 
-def lock_head(connection: sa.Connection) -> Head | None:
-    """Lock the head for this scope; None when another sequencer holds it."""
-    columns = sa.select(state_table.c.size, state_table.c.root)
-    row = connection.execute(columns.with_for_update(skip_locked=True)).one_or_none()
-    return Head(row.size, bytes(row.root)) if row else None
-
-
-def number_waiting(connection: sa.Connection, size: int, limit: int) -> list[bytes]:
-    """Give committed entries the indices from ``size`` on; returns them in that order. The head is locked."""
-    rows = connection.execute(_NUMBER, {"size": size, "limit": limit}).all()
-    return [bytes(row.entry) for row in sorted(rows, key=lambda row: int(row.place))]
-
-
-def move_head(connection: sa.Connection, old: Head, new: Head) -> bool:
-    """Replace the head if it is still the old one."""
-    here = (state_table.c.size == old.size) & (state_table.c.root == old.root)
-    moved = connection.execute(sa.update(state_table).where(here).values(size=new.size, root=new.root))
-    return moved.rowcount == 1
-
-
 def insert_nodes(connection: sa.Connection, nodes: Sequence[NewNode]) -> None:
     """Keep the roots of tiles that became full."""
     if nodes:
-        rows = [{"level": node.level, "index": node.index, "hash": node.hash} for node in nodes]
-        connection.execute(sa.insert(node_table), rows)
+        connection.exec_driver_sql(
+            "insert into qcos.ledger_node (level, index, hash) "
+            "select * from unnest(%(levels)b::int2[], %(indices)b::int8[], %(hashes)b::bytea[])",
+            {
+                "levels": [node.level for node in nodes],
+                "indices": [node.index for node in nodes],
+                "hashes": [node.hash for node in nodes],
+            },
+        )
 
 
 def entries_between(connection: sa.Connection, start: int, end: int) -> list[bytes]:
     """Return the entries with the indices ``[start, end)``, in order; shorter when some are missing."""
-    index = entry_table.c.index
-    rows = connection.execute(
-        sa.select(entry_table.c.entry).where(index >= start, index < end).order_by(index)
-    )
-    return [bytes(row.entry) for row in rows]
+    found: list[bytes] = []
+    for row in connection.execute(_ENTRIES, {"start": start, "end": end}):
+        if start + len(found) != max(int(row.place), start):  # a hole
+            break
+        found += entries_of(row.digests)
+    return found
+
+
+def entries_of(digests: bytes | None) -> list[bytes]:
+    """Return the entries of records whose digests stand one behind the other."""
+    data = bytes(digests or b"")
+    return [entry_with(data[at : at + DIGEST_BYTES]) for at in range(0, len(data), DIGEST_BYTES)]
 
 
 def nodes_between(connection: sa.Connection, level: int, start: int, end: int) -> list[bytes]:
@@ -338,23 +371,28 @@ def search(
 
 
 def records_after(
-    connection: sa.Connection, tenant: UUID, seq: int, limit: int
+    connection: sa.Connection, tenant: UUID, after: tuple[dt.datetime, int] | None, limit: int
 ) -> list[sa.Row[Any]]:  # Any: all columns
-    """Return a tenant's records with the entries they name, by sequence number, for checking."""
-    chosen = sa.select(
-        record_table,
-        entry_table.c.entry,
-        entry_table.c.index.label("place"),
-        entry_table.c.record_id.label("names"),
-    ).join_from(record_table, entry_table, record_table.c.seq == entry_table.c.seq, isouter=True)
-    here = chosen.where(record_table.c.tenant == tenant, record_table.c.seq > seq)
-    return list(connection.execute(here.order_by(record_table.c.seq).limit(limit)))
+    """Return a tenant's records with the digests in their entries, by time and sequence number, for checking."""
+    columns = record_table.c
+    chosen = sa.select(record_table, entry_table.c.digest).join_from(
+        record_table, entry_table, columns.seq == entry_table.c.seq, isouter=True
+    )
+    here = chosen.where(columns.tenant == tenant)
+    if after is not None:
+        here = here.where(sa.tuple_(columns.time, columns.seq) > after)
+    return list(connection.execute(here.order_by(columns.time, columns.seq).limit(limit)))
 
 
 def _placed() -> sa.Select[Any]:  # Any: the columns of `Placed`
-    index = entry_table.c.index.label("place")  # a row's own `index` is a method
-    return sa.select(record_table.c.id, record_table.c.record, record_table.c.seq, index).join_from(
-        record_table, entry_table, record_table.c.seq == entry_table.c.seq
+    run, seq = run_table.c, record_table.c.seq
+    held = sa.select(run.seq, run.index, run.count).where(run.seq <= seq).order_by(run.seq.desc()).limit(1)
+    near = held.lateral("near")
+    place = sa.case((seq < near.c.seq + near.c.count, near.c.index + seq - near.c.seq)).label("place")
+    return (
+        sa.select(record_table.c.id, record_table.c.record, seq, place)
+        .select_from(record_table)
+        .join(near, sa.true(), isouter=True)
     )
 
 
