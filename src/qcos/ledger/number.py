@@ -135,7 +135,7 @@ def runs_in(seqs: Sequence[int], digests: bytes | None) -> list[Run]:
     """Return the runs in some sequence numbers, given in order."""
     entries = entries_of(digests)
     starts = [i for i, seq in enumerate(seqs) if i == 0 or seq != seqs[i - 1] + 1]
-    ends = [*starts[1:], len(seqs)]
+    ends = [*starts[1:], len(seqs)] if starts else []
     return [Run(seqs[a], entries[a:b]) for a, b in zip(starts, ends, strict=True)]
 
 

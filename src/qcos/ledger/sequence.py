@@ -140,7 +140,9 @@ class Sequencer:
             seen = store.glance(connection)
         head, added = seen.head, 0
         if head.size or not seen.waiting or self._folder.checkpoint() is not None:
-            self._cover(head)  # what an earlier step left undone; the empty tree is signed only while it is empty
+            self._cover(
+                head
+            )  # what an earlier step left undone; the empty tree is signed only while it is empty
         if seen.waiting:
             head, added = self._number(head)
             self._cover(head)
