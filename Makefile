@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install components demo serve test check bench bench-tsa docs clean locks
+.PHONY: help install components demo serve test check bench bench-tsa bench-ledger docs clean locks
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench: install ## Measure, against the floor and the peer in the same run; write
 
 bench-tsa: install ## Time-stamp tokens a second a core; writes build/tsa_bench.json
 	@$(BIN)/python benchmarks/tsa_bench.py
+
+bench-ledger: install ## The same for the ledger alone, at a million entries; writes build/ledger_bench.json
+	@$(BIN)/python benchmarks/ledger_bench.py
 
 docs: install ## Check that the docs' links and examples hold
 	@$(BIN)/python -m pytest -q tests/docs
