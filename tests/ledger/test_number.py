@@ -143,7 +143,9 @@ def test_a_writer_that_stops_between_its_number_and_its_row_is_waited_for(
         if not guarded:
             holder.exec_driver_sql("drop trigger take_transaction_id on qcos.ledger_entry")
         holder.exec_driver_sql("select pg_advisory_lock(4711)")
-        record_acts(engine, tenant, 1)  # the first number of 32 is logged, and that takes a transaction id anyhow
+        record_acts(
+            engine, tenant, 1
+        )  # the first number of 32 is logged, and that takes a transaction id anyhow
         kept: list[Appended] = []
 
         def write() -> None:

@@ -1,8 +1,10 @@
 """The log's files: written so that a crash at any moment leaves each one whole, read with bounds.
 
-A file is written to a temporary name, flushed to the disk, renamed, and its folder flushed. Tiles never
-change: one that is already there with other bytes means that somebody changed it or the database, and nothing
-is overwritten. For one POSIX file system; not for S3 mounts.
+A file is written to a temporary name, flushed to the disk, renamed, and its folder flushed. When any of that
+fails, what was written goes away and the next attempt starts anew: a second fsync after one that failed says
+nothing. A tile that is there already, and a folder this process does not know, are flushed as well: whoever
+made them may have died before. Tiles never change: one that is there with other bytes means that somebody
+changed it or the database, and nothing is overwritten. For one POSIX file system; not for S3 mounts.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from qcos.ledger.tree import HASH_BYTES
 CHECKPOINT: Final = "checkpoint"
 _MAKING: Final = ".making"
 _LEFTOVER_S: Final = 3600  # a temporary file of that age belongs to a process that was killed
+_FOLDERS_KNOWN: Final = 10_000
 _MAX_BUNDLE: Final = WIDTH * (MAX_ENTRY_BYTES + 2)
 
 
@@ -33,6 +36,7 @@ class LogFolder:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._durable: set[Path] = set()  # folders this object flushed, with those above them
         # What has an address never changes; a full tile's nodes take about 50 kB.
         self._pyramid = lru_cache(maxsize=128)(lambda address: Pyramid(self.hashes(address)))
 
@@ -40,6 +44,8 @@ class LogFolder:
         """Make the folder where it is missing, and clear away what killed writers left. Readers need not."""
         making = self.directory / _MAKING
         making.mkdir(parents=True, exist_ok=True)
+        _flush(self.directory)
+        _flush(self.directory.parent)
         for path in making.iterdir():
             with contextlib.suppress(OSError):
                 if path.name != "lock" and time.time() - path.stat().st_mtime > _LEFTOVER_S:
@@ -50,28 +56,37 @@ class LogFolder:
 
         Raises:
             Integrity: ``ledger.tile_changed`` when one is there with other bytes.
+            OSError: The disk is full or fails; nothing counts as written.
         """
-        making: list[tuple[Path, Path]] = []
+        there: list[Path] = []
+        new: list[tuple[Path, bytes]] = []
         for address, data in tiles:
             path = self.directory / address.path
             present = _read(path, _MAX_BUNDLE)
-            if present == data:
-                continue
-            if present is not None:
+            if present is None:
+                new.append((path, data))
+            elif present == data:
+                there.append(path)
+            else:
                 raise Integrity(
                     "ledger.tile_changed",
                     "a tile on the disk differs from what the database says",
                     subject=str(path),
                     hint="stop, run `qcos ledger fsck`, find out which of the two was changed",
                 )
-            making.append((self._temporary(data), path))
-        folders = {self._folder(path.parent) for _, path in making}
-        for temporary, _ in making:
-            _flush(temporary)
-        for temporary, path in making:
-            temporary.replace(path)
+        for path in there:
+            _flush(path)
+        folders = {path.parent for path in there}
+        with self._temporaries([data for _, data in new]) as temporaries:
+            for path, _ in new:
+                folders |= self._make_folder(path.parent)
+            for temporary, (path, _) in zip(temporaries, new, strict=True):
+                temporary.replace(path)
         for folder in sorted(folders):
             _flush(folder)
+        if len(self._durable) > _FOLDERS_KNOWN:
+            self._durable.clear()
+        self._durable |= folders
 
     def drop_partials(self, address: Address) -> None:
         """Remove the partial tiles of a full one.
@@ -101,9 +116,8 @@ class LogFolder:
 
     def write_checkpoint(self, note: str) -> None:
         """Replace the published checkpoint, durably and in one step. The caller holds `locked`."""
-        temporary = self._temporary(note.encode())
-        _flush(temporary)
-        temporary.replace(self.directory / CHECKPOINT)
+        with self._temporaries([note.encode()]) as temporaries:
+            temporaries[0].replace(self.directory / CHECKPOINT)
         _flush(self.directory)
 
     @contextlib.contextmanager
@@ -163,20 +177,32 @@ class LogFolder:
             hint="run `qcos ledger fsck`",
         )
 
-    def _temporary(self, data: bytes) -> Path:
-        path = self.directory / _MAKING / f"{os.getpid()}-{secrets.token_hex(8)}"
-        path.write_bytes(data)
-        return path
+    @contextlib.contextmanager
+    def _temporaries(self, contents: Sequence[bytes]) -> Iterator[list[Path]]:
+        """Write temporary files and flush them; those that were not renamed are removed."""
+        name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        paths = [self.directory / _MAKING / f"{name}-{n}" for n in range(len(contents))]
+        try:
+            for path, data in zip(paths, contents, strict=True):
+                path.write_bytes(data)
+            for path in paths:
+                _flush(path)
+            yield paths
+        except BaseException:
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise
 
-    def _folder(self, path: Path) -> Path:
-        missing = []
-        while not path.is_dir():
-            missing.append(path)
-            path = path.parent
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-            _flush(folder.parent)
-        return missing[0] if missing else path
+    def _make_folder(self, folder: Path) -> set[Path]:
+        """Make a folder where it is missing; return it with those above it that may not be durable yet."""
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+        found = {folder}
+        while folder != self.directory and folder not in self._durable:
+            folder = folder.parent
+            found.add(folder)
+        return found
 
 
 def _read(path: Path, limit: int) -> bytes | None:
