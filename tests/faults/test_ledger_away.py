@@ -36,6 +36,17 @@ FULL_DISK = (
     RAISING[0].replace("device';", "device' using errcode = 'disk_full';"),
     RAISING[1],
 )
+# The sequencer stands still: what waits has waited for an hour; and, without that, there is far too much of it.
+WAITED = (
+    """insert into qcos.ledger_entry (digest) values (sha256('waits'));
+       update qcos.ledger_entry set at = at - interval '1 hour';
+       update qcos.ledger_state set moved = moved - interval '1 hour'""",
+    "update qcos.ledger_entry set at = now(); update qcos.ledger_state set moved = now()",
+)
+PILED_UP = (
+    "update qcos.ledger_state set seen = seen - 200000",
+    "update qcos.ledger_state set seen = seen + 200000",
+)
 TABLES = (
     "job",
     "policy_decision",
@@ -57,7 +68,10 @@ TABLES = (
 )
 
 
-@pytest.fixture(params=[REVOKED, RAISING, FULL_DISK], ids=["revoked", "raising", "full disk"])
+@pytest.fixture(
+    params=[REVOKED, RAISING, FULL_DISK, WAITED, PILED_UP],
+    ids=["revoked", "raising", "full disk", "waited too long", "too many wait"],
+)
 def broken_ledger(request: pytest.FixtureRequest, database: Any) -> Callable[[], Any]:
     """Break the ledger for as long as a context lasts."""
     away, back = request.param
@@ -81,7 +95,7 @@ def everything(world: World) -> dict[str, list[Any]]:
 
 def assert_clear(error: Unavailable) -> None:
     """The caller learns that nothing was done, and that it may be tried again."""
-    assert error.code in ("ledger.unavailable", "database.unavailable")
+    assert error.code in ("ledger.unavailable", "ledger.backlog", "database.unavailable")
     answer = problem(error)
     assert answer.status_code == 503 and "Retry-After" in answer.headers
     assert b"nothing was" in answer.body

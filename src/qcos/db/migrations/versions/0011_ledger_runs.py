@@ -5,8 +5,8 @@ from alembic import op
 
 from qcos.db import rls
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 # Consecutive sequence numbers with consecutive indices, as they were given before.
 _RUNS = """
