@@ -1,4 +1,4 @@
-"""An installation of before revision 0011 keeps its log: same entries, same indices, what waited is still numbered."""
+"""An installation of before revision 0012 keeps its log: same entries, same indices, what waited is still numbered."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ TENANT = UUID(int=7)
 
 @pytest.fixture
 def old(postgres: embedded.EmbeddedServer) -> Iterator[tuple[sa.Engine, str, str]]:
-    """A database at revision 0010: its owner's engine, its URLs."""
+    """A database at revision 0011: its owner's engine, its URLs."""
     name = f"test_{secrets.token_hex(6)}"
     base = postgres.admin_url.rsplit("/", 1)[0]
     admin = sa.create_engine(f"{base}/template1", isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"create database {name} template template0")
-    migrate(f"{base}/{name}", revision="0010")
+    migrate(f"{base}/{name}", revision="0011")
     owner = sa.create_engine(f"{base}/{name}", poolclass=sa.NullPool)
     yield owner, f"{base}/{name}", postgres.app_url.rsplit("/", 1)[0] + f"/{name}"
     with admin.connect() as connection:
@@ -42,7 +42,7 @@ def old(postgres: embedded.EmbeddedServer) -> Iterator[tuple[sa.Engine, str, str
 
 
 def keep_as_before(owner: sa.Engine, items: list[Appended], order: list[int | None]) -> bytes:
-    """Write records as 0010 had them; ``order`` has each one's index, None for one that waits. Returns the root."""
+    """Write records as 0011 had them; ``order`` has each one's index, None for one that waits. Returns the root."""
     with owner.begin() as connection:
         for seq, (item, index) in enumerate(zip(items, order, strict=True), 1):
             if index == -1:  # rolled back: the number is used up
