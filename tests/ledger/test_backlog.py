@@ -83,7 +83,7 @@ def test_an_idle_log_is_no_backlog(
     record_acts(engine, tenant, 3)
     Sequencer(engine, tmp_path, signers, ORIGIN).step()
     let_time_pass()
-    record_acts(engine, tenant, 1)  # the first act after a quiet hour
+    assert record_acts(engine, tenant, 1)  # the first act after a quiet hour
 
 
 def test_a_late_commit_in_a_busy_log_is_no_backlog(
@@ -97,7 +97,7 @@ def test_a_late_commit_in_a_busy_log_is_no_backlog(
     owner = sa.create_engine(database.admin_url, poolclass=sa.NullPool)
     with owner.begin() as connection:
         connection.exec_driver_sql("update qcos.ledger_entry set at = at - interval '1 hour' where seq = 2")
-    record_acts(engine, tenant, 1)
+    assert record_acts(engine, tenant, 1)
 
 
 def test_too_many_entries_are_a_backlog_however_young(engine: sa.Engine, database, tenant: UUID) -> None:
