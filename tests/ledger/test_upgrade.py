@@ -1,8 +1,9 @@
-"""An installation of before revision 0012 keeps its log: same entries, same indices, what waited is still numbered."""
+"""An installation of before entries were written once keeps its log: same entries, same indices, what waited is still numbered."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from qcos.db import embedded
+from qcos.db import embedded, migrations
 from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
 from qcos.ledger import prove, store
@@ -24,17 +25,19 @@ from qcos.ledger.verify import verify_proof
 from .conftest import ORIGIN, make_signers, record_acts
 
 TENANT = UUID(int=7)
+_VERSIONS = Path(migrations.__file__).parent / "versions"
+BEFORE = re.findall(r'^down_revision = "(.*)"', next(_VERSIONS.glob("*_ledger_runs.py")).read_text(), re.M)[0]
 
 
 @pytest.fixture
 def old(postgres: embedded.EmbeddedServer) -> Iterator[tuple[sa.Engine, str, str]]:
-    """A database at revision 0011: its owner's engine, its URLs."""
+    """A database of before: its owner's engine, its URLs."""
     name = f"test_{secrets.token_hex(6)}"
     base = postgres.admin_url.rsplit("/", 1)[0]
     admin = sa.create_engine(f"{base}/template1", isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"create database {name} template template0")
-    migrate(f"{base}/{name}", revision="0011")
+    migrate(f"{base}/{name}", revision=BEFORE)
     owner = sa.create_engine(f"{base}/{name}", poolclass=sa.NullPool)
     yield owner, f"{base}/{name}", postgres.app_url.rsplit("/", 1)[0] + f"/{name}"
     with admin.connect() as connection:
@@ -42,7 +45,7 @@ def old(postgres: embedded.EmbeddedServer) -> Iterator[tuple[sa.Engine, str, str
 
 
 def keep_as_before(owner: sa.Engine, items: list[Appended], order: list[int | None]) -> bytes:
-    """Write records as 0011 had them; ``order`` has each one's index, None for one that waits. Returns the root."""
+    """Write records as they were; ``order`` has each one's index, None for one that waits. Returns the root."""
     with owner.begin() as connection:
         for seq, (item, index) in enumerate(zip(items, order, strict=True), 1):
             if index == -1:  # rolled back: the number is used up
