@@ -33,13 +33,18 @@ BEFORE = re.findall(r'^down_revision = "(.*)"', next(_VERSIONS.glob("*_ledger_ru
 def old(postgres: embedded.EmbeddedServer) -> Iterator[tuple[sa.Engine, str, str]]:
     """A database of before: its owner's engine, its URLs."""
     name = f"test_{secrets.token_hex(6)}"
-    base = postgres.admin_url.rsplit("/", 1)[0]
-    admin = sa.create_engine(f"{base}/template1", isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    admin_url, app_url = (
+        sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+        for url in (postgres.admin_url, postgres.app_url)
+    )
+    admin = sa.create_engine(
+        sa.make_url(admin_url).set(database="template1"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
     with admin.connect() as connection:
         connection.exec_driver_sql(f"create database {name} template template0")
-    migrate(f"{base}/{name}", revision=BEFORE)
-    owner = sa.create_engine(f"{base}/{name}", poolclass=sa.NullPool)
-    yield owner, f"{base}/{name}", postgres.app_url.rsplit("/", 1)[0] + f"/{name}"
+    migrate(admin_url, revision=BEFORE)
+    owner = sa.create_engine(admin_url, poolclass=sa.NullPool)
+    yield owner, admin_url, app_url
     with admin.connect() as connection:
         connection.exec_driver_sql(f"drop database {name} with (force)")
 
