@@ -5,8 +5,8 @@ from alembic import op
 
 from qcos.db import rls
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 # Consecutive sequence numbers with consecutive indices, as they were given before.
 _RUNS = """
