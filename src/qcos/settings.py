@@ -43,9 +43,9 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr = Field(
         default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only."
     )
-    keystore: Literal["file", "pkcs11"] = Field(
+    keystore: Literal["file", "pkcs11", "transit"] = Field(
         default="file",
-        description="What holds or wraps the keys: files, or a PKCS#11 token; see docs/reference/keystores.md.",
+        description="What holds or wraps the keys: files, a PKCS#11 token, or Vault's transit engine; see keystores.md.",
     )
     pkcs11_module: str = Field(default="", description="Path of the token's PKCS#11 module.")
     pkcs11_token: str = Field(
@@ -60,6 +60,23 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=40,
         description="What the labels of this installation's keys on the token begin with.",
+    )
+    transit_url: str = Field(default="", description="Vault or OpenBao server, https://...")
+    transit_token_file: Path | None = Field(default=None, description="File (0600) of a token for it.")
+    transit_role_id: str = Field(default="", description="AppRole to log in with instead of a token.")
+    transit_secret_id_file: Path | None = Field(default=None, description="File (0600) of its secret id.")
+    transit_approle_mount: str = Field(default="approle", description="Where the AppRole method is mounted.")
+    transit_ca: str = Field(
+        default="", description="PEM file of the CA of the server's certificate; empty: the system's."
+    )
+    transit_namespace: str = Field(default="", description="Namespace on the server, if it has them.")
+    transit_mount: str = Field(default="transit", description="Where the transit engine is mounted.")
+    transit_label: str = Field(
+        default="qcos",
+        min_length=1,
+        max_length=40,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="What the names of this installation's keys on the server begin with.",
     )
     policy_deadline_s: float = Field(
         default=POLICY_DEADLINE_S, gt=0, le=10, description="Seconds one policy evaluation may take."

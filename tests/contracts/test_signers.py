@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,17 +13,27 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from qcos.base.errors import Integrity
+from qcos.keys import transit
 from qcos.keys.file import ROLES, FileKeyring
 from qcos.keys.model import Signer
 from qcos.keys.pkcs11 import Token, make_keys, token_signer
 from qcos.keys.signer import PublicKey
+from qcos.keys.vault import Server
 from qcos.keys.where import TokenAt
-from real_keystores import PIN, MakeToken
+from real_keystores import PIN, Bao, MakeToken
 
 Open = Callable[[], Signer]
 """Opens the same key each time."""
 
-STORES = ("file ML-DSA-65", "file Ed25519", "file ML-DSA-44", "file ECDSA-P384", "pkcs11 ECDSA-P384")
+STORES = (
+    "file ML-DSA-65",
+    "file Ed25519",
+    "file ML-DSA-44",
+    "file ECDSA-P384",
+    "pkcs11 ECDSA-P384",
+    "transit ECDSA-P384",
+    "transit Ed25519",
+)
 BIG = b"\xa5" * 1_000_003  # larger than any key store takes at once
 
 
@@ -41,12 +52,21 @@ def _from_token(softhsm: Path, label: str) -> Open:
     return lambda: token_signer(Token(at))
 
 
+def _from_server(bao: Bao, algorithm: str) -> Open:
+    at = bao.at(secrets.token_hex(4))
+    transit.make_keys(Server(at))
+    what = "ed25519" if algorithm == "Ed25519" else "countersign"
+    return lambda: transit.transit_signer(Server(at), what)
+
+
 @pytest.fixture(params=STORES)
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     store, _, algorithm = request.param.partition(" ")
     if store == "pkcs11":
         make: MakeToken = request.getfixturevalue("new_token")
         return _from_token(request.getfixturevalue("softhsm"), make())
+    if store == "transit":
+        return _from_server(request.getfixturevalue("bao"), algorithm)
     role = {"ML-DSA-65": "evidence-mldsa65", "Ed25519": "evidence-ed25519", "ML-DSA-44": "ledger-mldsa44"}
     return _from_file(role.get(algorithm, "tsa"), tmp_path)
 

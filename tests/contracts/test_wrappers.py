@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import secrets
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from qcos.base.errors import Integrity, Invalid
 from qcos.base.limits import MAX_WRAP_CONTEXT_BYTES, MAX_WRAPPED_KEY_BYTES
+from qcos.keys import transit
 from qcos.keys.pkcs11 import Token, TokenWrapper, make_keys
+from qcos.keys.vault import Server
 from qcos.keys.where import TokenAt
 from qcos.keys.wrap import KEY_FILE, KeyWrapper, MemoryWrapper, open_file_wrapper, wrapped_by
-from real_keystores import PIN, MakeToken
+from real_keystores import PIN, Bao, MakeToken
 
 Make = Callable[[str], KeyWrapper]
 """Opens the wrapping key of a name: the same name, the same key."""
@@ -36,8 +39,21 @@ def _on_tokens(softhsm: Path, new_token: MakeToken) -> Make:
     return make
 
 
-@pytest.fixture(params=["file", "file under a passphrase", "pkcs11"])
+def _on_server(bao: Bao) -> Make:
+    run = secrets.token_hex(4)
+
+    def make(name: str) -> KeyWrapper:
+        server = Server(bao.at(f"{run}-{name}"))
+        transit.make_keys(server)
+        return transit.TransitWrapper(server)
+
+    return make
+
+
+@pytest.fixture(params=["file", "file under a passphrase", "pkcs11", "transit"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    if request.param == "transit":
+        return _on_server(request.getfixturevalue("bao"))
     if request.param == "pkcs11":
         return _on_tokens(request.getfixturevalue("softhsm"), request.getfixturevalue("new_token"))
     passphrase = b"correct horse" if "passphrase" in request.param else None

@@ -81,6 +81,9 @@ MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times
 
 # Keys
 MAX_WRAPPED_KEY_BYTES: Final = 4_096  # one key to be wrapped; AWS KMS encrypts no more at once
+KEYSTORE_CALL_S: Final = 10.0  # one call of a key store's server, until it connects and between two bytes
+KEYSTORE_ATTEMPTS: Final = 3  # such calls before the store counts as away; sealing then waits and asks again
+KEYSTORE_PAUSE_S: Final = 0.2  # first pause between two of them; the next one is twice that
 MAX_WRAP_CONTEXT_BYTES: Final = (
     1_024  # what a wrapped key is bound to; AWS KMS takes 8,192 characters of JSON
 )

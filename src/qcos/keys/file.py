@@ -35,7 +35,11 @@ ROLES: Final[dict[str, Algorithm]] = {
 """The first generation's files, and the algorithm of each."""
 COUNTERSIGNER: Final = "evidence-p384"
 """A role that no file holds: there is such a key only where a key store has it."""
-HELD: Final[dict[str, Algorithm]] = {"evidence-mldsa65": "ML-DSA-65", COUNTERSIGNER: "ECDSA-P384"}
+HELD: Final[dict[str, Algorithm]] = {
+    "evidence-mldsa65": "ML-DSA-65",
+    "evidence-ed25519": "Ed25519",
+    COUNTERSIGNER: "ECDSA-P384",
+}
 """Roles whose key a key store may hold."""
 CHAIN_FILE: Final = "tsa-chain.pem"
 MANIFEST_FILE: Final = "keyring.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from qcos.base.errors import Integrity
+from qcos.base.errors import Integrity, Invalid, Unavailable
 from qcos.keys.model import Algorithm
 from qcos.keys.signer import PublicKey
 
@@ -53,18 +53,28 @@ class HeldSigner:
         """Return the signature over the data.
 
         Raises:
-            Unavailable: The key store is away.
-            Integrity: ``keys.held_signature`` when what it answers is no signature by this key.
+            Unavailable: The key store does not sign now, for whatever reason; ``keys.held_signature`` when what it
+                answers is no signature by this key. What was to be signed waits until the store is put right.
         """
-        signature = self._sign(data)
+        try:
+            signature = self._sign(data)
+        except (Invalid, Integrity) as error:  # it did sign once: no input of the caller's is wrong
+            raise Unavailable(
+                error.code,
+                error.message,
+                subject=error.subject or self._where,
+                got=error.got,
+                hint=error.hint,
+            ) from error
         try:
             self._public.verify(signature, data)
         except Integrity:
-            raise Integrity(
+            raise Unavailable(
                 "keys.held_signature",
                 "the key store's signature is not by the key it showed",
                 subject=self._where,
                 expected=f"a signature by key {self.key_id}",
+                hint="was the key replaced in the store? Restore the one that this installation was made with",
             ) from None
         return signature
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from qcos.base.errors import Invalid
 from qcos.keys.file import COUNTERSIGNER, FileKeyring
 from qcos.keys.model import Signer
-from qcos.keys.where import TokenAt
+from qcos.keys.where import TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper, open_file_wrapper, open_the_same
 
 
@@ -64,6 +64,26 @@ def open_token_keystore(directory: Path, at: TokenAt) -> Keystore:
     token = Token(at)
     wrapper = open_the_same(directory, "pkcs11", lambda: make_keys(token), lambda: TokenWrapper(token))
     return Keystore(directory, wrapper, {COUNTERSIGNER: token_signer(token)})
+
+
+def open_transit_keystore(directory: Path, at: TransitAt) -> Keystore:
+    """Open the transit engine of a Vault or OpenBao server; its three keys are made on the first call.
+
+    Raises:
+        Invalid: ``keys.extra``, ``keys.settings``, ``keys.secret``, ``keys.store_key``, ``keys.protection``.
+        Integrity: ``keys.missing``, ``keys.changed``.
+        Unavailable: ``keys.store_away``, ``keys.store_denied``, ``keys.store_answer``.
+    """
+    from qcos.keys.transit import TransitWrapper, make_keys, transit_signer
+    from qcos.keys.vault import Server
+
+    server = Server(at)
+    wrapper = open_the_same(directory, "transit", lambda: make_keys(server), lambda: TransitWrapper(server))
+    held = {
+        COUNTERSIGNER: transit_signer(server, "countersign"),
+        "evidence-ed25519": transit_signer(server, "ed25519"),
+    }
+    return Keystore(directory, wrapper, held)
 
 
 def demand_settings(kind: str, **values: str) -> None:

@@ -36,6 +36,7 @@ _HEADER: Final = len(_MAGIC) + 1 + 8
 _NONCE: Final = 12
 _KEY_SCHEMA: Final = "qcos.wrapping-key/v1"
 _MARK_SCHEMA: Final = "qcos.wrapping/v1"
+_PROOF: Final = b"qcos.wrapping-key/v1/proof"
 _SCRYPT: Final = {"n": 2**15, "r": 8, "p": 1}  # RFC 7914: 32 MiB and a tenth of a second a guess
 
 
@@ -136,8 +137,8 @@ def open_the_same(
 ) -> Wrapper:
     """Return the folder's wrapping key, made on the first call and the same ever after.
 
-    ``wrapping.json``, written last, says in which kind of key store it lies and which key it has to be: a lost
-    or other key, or another key store, is an error and never a reason to make a key.
+    ``wrapping.json``, written last, says in which kind of key store it lies and holds something that only that key
+    opens: a lost or other key, or another key store, is an error and never a reason to make a key.
 
     Args:
         directory: The keyring's folder; made when missing.
@@ -155,7 +156,9 @@ def open_the_same(
             if not mark.exists():
                 folder.sweep(directory)
                 make()
-                members = {"schema": _MARK_SCHEMA, "kind": kind, "keyId": open_key().key_id}
+                wrapper = open_key()
+                proof = base64.b64encode(wrapper.wrap(secrets.token_bytes(32), _PROOF)).decode()
+                members = {"schema": _MARK_SCHEMA, "kind": kind, "keyId": wrapper.key_id, "proof": proof}
                 folder.write_new(mark, canonical(members) + b"\n")
     members = _member(mark, _MARK_SCHEMA)
     if members.get("kind") != kind:
@@ -168,15 +171,17 @@ def open_the_same(
             hint="set QCOS_KEYSTORE to what this folder was made with; see docs/reference/keystores.md",
         )
     wrapper = open_key()
-    if wrapper.key_id != members.get("keyId"):
+    try:
+        wrapper.unwrap(base64.b64decode(str(members.get("proof")), validate=True), _PROOF)
+    except (Integrity, ValueError):
         raise Integrity(
             "keys.changed",
             "the wrapping key is not the one this folder was made with",
             subject=str(mark),
-            expected=str(members.get("keyId"))[:40],
-            got=wrapper.key_id,
-            hint="restore the key from a backup; another one does not open what this one wrapped",
-        )
+            expected=f"key {members.get('keyId')}"[:40],
+            got=f"key {wrapper.key_id}, which does not open what that one wrapped",
+            hint="restore the key from a backup; no other opens what it wrapped",
+        ) from None
     return wrapper
 
 
