@@ -41,6 +41,7 @@ from qcos.metering.price import shipped_book
 from qcos.policy import store as policies
 from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
+from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
 from qcos.timestamp.mark import Mark
@@ -135,6 +136,7 @@ def make_api(settings: Settings) -> Api:
         bundles=policies.ActiveBundles(),
         catalogue=Catalogue(engine),
         book=book,
+        tenant_keys=TenantKeys(engine, open_wrapper(settings)),
     )
     return Api(settings, engine, open_keyring(settings), admission, LogFolder(settings.ledger))
 
@@ -151,6 +153,7 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
         Sealer(keyring.evidence_signers, authority),
         shipped_book(),
         worker,
+        TenantKeys(engine, open_wrapper(settings)),
     )
     return execution, loaded
 

@@ -1,6 +1,8 @@
-"""The duties process: what must happen without anybody asking. It sequences the ledger, and mends what crashes left behind.
+"""The duties process: what must happen without anybody asking. It sequences the ledger, mends what crashes left behind, and keeps payloads
+no longer than they are to be kept.
 
-Several at once are harmless: the sequencer works by compare-and-swap, recovery enqueues a task at most once.
+Several at once are harmless: the sequencer works by compare-and-swap, recovery enqueues a task at most once, payloads are erased under a
+lock.
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from qcos.administration.anchor import Anchoring
-from qcos.app import make_anchoring, make_archive, make_sequencer
+from qcos.app import make_anchoring, make_archive, make_sequencer, open_wrapper
 from qcos.base.errors import QcosError, Unavailable
+from qcos.base.limits import ERASURE_INTERVAL_S
 from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
+from qcos.jobs.erase import erase_due
 from qcos.jobs.recover import recover
+from qcos.jobs.renew import renew_keys
+from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, instruments, shutdown
 
@@ -44,6 +50,12 @@ def run(settings: Settings) -> None:
         ),
         threading.Thread(
             target=_fatal, args=(stop, lambda: _recover(engine, stop)), name="recover", daemon=True
+        ),
+        threading.Thread(
+            target=_fatal,
+            args=(stop, lambda: _retain(engine, TenantKeys(engine, open_wrapper(settings)), stop)),
+            name="retain",
+            daemon=True,
         ),
     ]
     if settings.worm:
@@ -96,6 +108,19 @@ def _anchor(anchoring: Anchoring, pause_s: float, stop: threading.Event) -> None
             anchoring.round()
         except Exception:
             _log.exception("a round of anchoring failed")
+
+
+def _retain(engine: sa.Engine, keys: TenantKeys, stop: threading.Event) -> None:
+    pause = 0.0  # the first round is at once: an upgrade's old payloads are not to lie plain for long
+    while not stop.wait(pause):
+        pause = ERASURE_INTERVAL_S
+        with contextlib.suppress(Unavailable):
+            renewed = renew_keys(engine, keys)
+            if renewed.sealed:
+                _log.warning("payloads of before encryption were sealed", extra={"jobs": renewed.sealed})
+            erased = erase_due(engine)
+            if erased.erased:
+                _log.info("payloads were erased", extra={"jobs": erased.erased})
 
 
 def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ from qcos.policy.evaluate import PolicyEngine
 from qcos.policy.store import ActiveBundles
 
 from .vendor import PaidDriver
-from .world import make_execution, spec
+from .world import keys_of, make_execution, spec
 
 
 @dataclass
@@ -82,6 +82,7 @@ def carry_out(order: dict[str, Any], fuse: Fuse) -> None:
                 ActiveBundles(),
                 Catalogue(engine),
                 shipped_book(),
+                keys_of(engine, Path(order["keys"])),
             )
             admit(
                 admission, Request(UUID(order["tenant"]), bytes.fromhex(order["token"]), spec(), order["key"])

@@ -29,16 +29,19 @@ from qcos.identity import tokens
 from qcos.jobs import store as jobs
 from qcos.jobs.admit import Admission, Admitted, Request, admit
 from qcos.jobs.cancel import cancel
+from qcos.jobs.conceal import BUNDLE, open_payload
 from qcos.jobs.execute import Execution
 from qcos.jobs.model import Job
 from qcos.jobs.seal import Sealer
 from qcos.keys.file import FileKeyring
 from qcos.keys.trust import trust_document
+from qcos.keys.wrap import open_file_wrapper
 from qcos.metering import store as metering
 from qcos.metering.audit import check_books
 from qcos.metering.price import shipped_book
 from qcos.policy.evaluate import PolicyEngine
 from qcos.policy.store import ActiveBundles
+from qcos.secrecy.unlock import TenantKeys
 from qcos.timestamp.authority import LocalAuthority
 
 PROJECT = "p1"
@@ -58,11 +61,23 @@ def sealer_of(keys: Path) -> Sealer:
     return Sealer(keyring.evidence, LocalAuthority(keyring.tsa_key, keyring.tsa_chain))
 
 
+def keys_of(engine: sa.Engine, keys: Path) -> TenantKeys:
+    return TenantKeys(engine, open_file_wrapper(keys))
+
+
 def make_execution(
     engine: sa.Engine, drivers: Sequence[Driver], keys: Path, worker: str = "test", *, call_s: float = 300.0
 ) -> Execution:
     """Return a worker's part of the spine, as `qcos.app` wires it."""
-    return Execution(engine, {d.name: d for d in drivers}, sealer_of(keys), shipped_book(), worker, call_s)
+    return Execution(
+        engine,
+        {d.name: d for d in drivers},
+        sealer_of(keys),
+        shipped_book(),
+        worker,
+        keys_of(engine, keys),
+        call_s,
+    )
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,7 @@ class World:
             ActiveBundles(),
             Catalogue(engine),
             shipped_book(),
+            keys_of(engine, keys),
         )
         return cls(engine, tenant, minted.hash, admin_hash, keys, admission)
 
@@ -164,7 +180,7 @@ class World:
             "select id, document from qcos.evidence_bundle where job = %(job)s", job=task.job
         )
         assert bundle.id == job.bundle
-        report = verify(bytes(bundle.document), self.trust, allow_pending=True)
+        report = verify(self.opened(job, BUNDLE, bundle.document), self.trust, allow_pending=True)
         assert report.ok, report
         assert self.acts(task) == ["cost.charged", "evidence.sealed", "job.submitted", "policy.decided"]
         assert self.books() == []
@@ -178,6 +194,12 @@ class World:
         assert self.rows("select 1 from qcos.evidence_bundle where job = %(job)s", job=task.job) == []
         assert self.acts(task) == sorted([f"job.{state}", "job.submitted", "policy.decided"])
         assert self.books() == []
+
+    def opened(self, job: Job, name: str, stored: bytes) -> bytes:
+        """Return a payload of a job as it was before it was kept."""
+        return open_payload(
+            self.admission.tenant_keys, self.tenant, job.id, job.payload_key, name, bytes(stored)
+        )
 
     def books(self) -> Sequence[object]:
         with scope(self.engine, self.tenant) as connection:

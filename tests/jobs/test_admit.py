@@ -23,6 +23,7 @@ from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.identity import tokens
 from qcos.jobs.admit import Admitted, Request, admit
+from qcos.jobs.conceal import SPEC
 from qcos.metering import store as metering
 from qcos.policy import bundle as bundles
 from qcos.policy import store as policies
@@ -137,7 +138,7 @@ def test_what_is_recorded_is_what_was_asked(world: World) -> None:
     assert json.loads(job.spec)["execution"]["seed"] == job.seed == 41
     assert job.context["roles"] == ["quantum-engineer"] and job.context["purpose"] == "test"
     (kept,) = world.rows("select spec, decision from qcos.job")
-    assert bytes(kept.spec) == job.spec and kept.decision == job.decision
+    assert world.opened(job, SPEC, kept.spec) == job.spec and kept.decision == job.decision
 
 
 def _somebody(world: World, *roles: str) -> bytes:

@@ -18,6 +18,7 @@ from qcos.base.errors import Conflict, Unavailable
 from qcos.db.engine import scope
 from qcos.drivers.contract import Handle, Outcome
 from qcos.jobs import store
+from qcos.jobs.conceal import RESULT
 from qcos.jobs.observe import Collected, load
 from qcos.jobs.settle import bill_of
 from qcos.jobs.submit import submission_key, work_of
@@ -125,7 +126,7 @@ def test_the_drivers_own_meters_are_billed(world: World, driver: PaidDriver, wor
     assert usage["queue_time_us"] == job.outcome["queue_ms"] * 1000 >= 7000  # ours and the vendor's
     assert usage["shots"] == 100 and usage["circuit_depth"] == 3
     assert usage["cpu_time_us"] == 0
-    kept = load(world.engine, world.job(task))
+    kept = load(world.engine, world.admission.tenant_keys, world.job(task))
     assert usage["egress_bytes"] == len(kept.payload)
 
 
@@ -135,7 +136,8 @@ def test_a_job_is_billed_by_the_book_it_was_admitted_under(world: World, work: W
     work(task)
     job = world.job(task)
     with scope(world.engine, world.tenant) as connection:
-        payload = store.get_results(connection, world.tenant, [job.id])[job.id]
+        stored = store.get_results(connection, world.tenant, [job.id])[job.id]
+    payload = world.opened(job, RESULT, stored)
     assert job.outcome is not None
     assert bill_of(Collected(job, payload, job.outcome), shipped_book()).amount == job.charge
     other = dataclasses.replace(job, price_book="2020-01 sha256:0")

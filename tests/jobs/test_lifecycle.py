@@ -55,8 +55,8 @@ def test_only_the_expected_state_moves(world: World) -> None:
 def test_a_later_worker_fences_an_earlier_one(world: World) -> None:
     """Law 6: each claim raises the attempt; what the earlier worker writes afterwards changes nothing."""
     task = world.submit()
-    (first,) = claim(world.engine, "first", [(task, True)])
-    (second,) = claim(world.engine, "second", [(task, True)])
+    (first,) = claim(world.engine, world.admission.tenant_keys, "first", [(task, True)])
+    (second,) = claim(world.engine, world.admission.tenant_keys, "second", [(task, True)])
     assert first is not None and second is not None
     assert (first.job.attempt, first.before) == (1, QUEUED)
     assert (second.job.attempt, second.before) == (2, SUBMITTING)
@@ -83,8 +83,10 @@ def test_an_id_or_key_is_taken_once(world: World) -> None:
     one = world.admit(key="k1", job_id="job-1").job
     two = world.admit(key="k2").job
     with scope(world.engine, world.tenant) as connection:
-        assert not store.insert_new(connection, world.tenant, dataclasses.replace(one, id="job-9"))
-        assert not store.insert_new(connection, world.tenant, dataclasses.replace(one, idempotency_key=None))
+        assert not store.insert_new(connection, world.tenant, dataclasses.replace(one, id="job-9"), b"")
+        assert not store.insert_new(
+            connection, world.tenant, dataclasses.replace(one, idempotency_key=None), b""
+        )
 
         def find(key: str | None, job_id: str | None, actor: str = one.actor) -> str | None:
             found = store.find_same(connection, world.tenant, actor, key, job_id)
@@ -103,4 +105,4 @@ def test_a_job_that_has_ended_is_not_claimed(world: World, state: str) -> None:
     task = world.submit()
     with scope(world.engine, world.tenant) as connection:
         store.advance(connection, world.tenant, [store.Change(task.job, 0, state)], (QUEUED,))
-    assert claim(world.engine, "late", [(task, True)]) == [None]
+    assert claim(world.engine, world.admission.tenant_keys, "late", [(task, True)]) == [None]

@@ -133,7 +133,7 @@ class Archive:
             copied += self._keep(
                 Item(prefix + row.id, row.document, row.retain_until)
                 for row in rows
-                if prefix + row.id in new and row.retain_until > now() + _SPARE
+                if prefix + row.id in new and row.document is not None and row.retain_until > now() + _SPARE
             )
             if len(rows) < PAGE_MAX or rows[-1].sealed_at == since:
                 break

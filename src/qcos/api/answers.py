@@ -67,6 +67,7 @@ def job_json(job: Job, decision: Decision | None = None) -> dict[str, Any]:
         "outcome": job.outcome,
         "error": job.error,
         "steps": job.steps,
+        "payload": {"state": "erased" if job.erased else "kept", "erased": job.erased},
         "created_at": rfc3339(job.created),
         "updated_at": rfc3339(job.updated),
     }

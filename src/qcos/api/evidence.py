@@ -8,16 +8,22 @@ from typing import Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
 from qcos.api.answers import answer
-from qcos.api.caller import app_of
-from qcos.api.reach import readable, see
+from qcos.api.caller import app_of, credentials
+from qcos.api.reach import opened, readable, see
 from qcos.base.errors import Conflict
+from qcos.db.engine import scope
 from qcos.evidence import store
 from qcos.evidence.bundle import attach, decision_record_of
+from qcos.evidence.erased import erased_bundle
+from qcos.evidence.store import StoredBundle
 from qcos.jobs import materials
+from qcos.jobs.conceal import BUNDLE, gone
 from qcos.jobs.lifecycle import TERMINAL
+from qcos.jobs.store import Look
 from qcos.keys.trust import trust_document
 from qcos.ledger import prove
 from qcos.ledger.sign import LedgerSigners
@@ -42,40 +48,59 @@ def trust_of(api: Any) -> dict[str, Any]:  # Any: qcos.app.Api, JSON
 
 @router.get("/jobs/{job_id}/evidence", summary="The evidence bundle of a job")
 async def evidence(request: Request, job_id: str, wait: float = Query(default=0.0, ge=0, le=60)) -> Response:
-    """Return the bundle, with its ledger proof once a checkpoint covers it; ``wait`` seconds for both."""
+    """Return the bundle, with its ledger proof once a checkpoint covers it; ``wait`` seconds for both.
 
-    log = app_of(request).log
-
-    def run(caller: Act) -> tuple[bytes | None, bool]:
-        stored = _stored(caller, job_id)
-        if stored is None:
-            return None, False
-        decision = decision_record_of(stored.document)
-        records = [stored.record_id, decision] if decision else [stored.record_id]
-        found = prove.proofs_of(caller.connection, caller.tenant, records, log)
-        proofs = [found[name].as_dict() if name in found else None for name in records]
-        return json.dumps(attach(stored.document, *proofs)).encode(), None not in proofs
-
-    for turn in range(int(wait / _LOOK_S) + 1):
+    When its payload was erased: the erased bundle, which proves that it was sealed and erased.
+    """
+    turns = int(wait / _LOOK_S)
+    for turn in range(turns + 1):
         if turn:
             await asyncio.sleep(_LOOK_S)
-        document, proved = await see(request, run)
-        if document is not None and (proved or turn >= int(wait / _LOOK_S)):
-            return Response(document, media_type="application/json")
+        job, stored = await see(request, lambda caller: _stored(caller, job_id))
+        if stored is not None:
+            return await _proved(request, job, stored, turns - turn)
     raise _pending(job_id)
+
+
+async def _proved(request: Request, job: Look, stored: StoredBundle, turns: int) -> Response:
+    """Return a bundle, or what was left of it, with the proofs that there are, waiting some turns for all of them."""
+    if job.erased is not None:
+        records = [stored.record_id, job.erased["record"]]
+        proofs = await _proofs(request, records, turns)
+        document = erased_bundle(stored.id, job.id, job.erased, *proofs)
+    else:
+        data = await _document(request, job, stored)
+        decision = decision_record_of(data)
+        records = [stored.record_id, decision] if decision else [stored.record_id]
+        document = attach(data, *await _proofs(request, records, turns))
+    return Response(json.dumps(document), media_type="application/json")
+
+
+async def _proofs(
+    request: Request, records: list[str], turns: int
+) -> list[dict[str, Any] | None]:  # Any: JSON
+    """Return the ledger proofs of records in their order; None where no checkpoint covers one after so many turns."""
+    api, (tenant, _) = app_of(request), credentials(request)
+
+    def look() -> list[dict[str, Any] | None]:
+        with scope(api.engine, tenant) as connection:
+            found = prove.proofs_of(connection, tenant, records, api.log)
+        return [found[name].as_dict() if name in found else None for name in records]
+
+    proofs = await run_in_threadpool(look)
+    for _ in range(turns):
+        if None not in proofs:
+            break
+        await asyncio.sleep(_LOOK_S)
+        proofs = await run_in_threadpool(look)
+    return proofs
 
 
 @router.get("/jobs/{job_id}/evidence/materials", summary="The documents that a job's evidence commits to")
 async def listing(request: Request, job_id: str) -> Response:
     """Return name, digest and type of each, and whether its bytes are kept."""
-
-    def run(caller: Act) -> dict[str, Any]:
-        stored = _stored(caller, job_id)
-        if stored is None:
-            raise _pending(job_id)
-        return {"items": materials.listed(stored)}
-
-    return answer(await see(request, run))
+    job, stored = await see(request, lambda caller: _kept(caller, job_id))
+    return answer({"items": materials.listed(await _document(request, job, stored))})
 
 
 @router.get(
@@ -83,24 +108,28 @@ async def listing(request: Request, job_id: str) -> Response:
 )
 async def material(request: Request, job_id: str, name: str) -> Response:
     """Return the exact bytes whose SHA-256 the evidence names; ``decision-input`` needs the right to read decisions, too."""
+    job, stored = await see(request, lambda caller: _kept(caller, job_id))
+    document = await _document(request, job, stored)
 
-    def run(caller: Act) -> tuple[bytes, str]:
-        stored = _stored(caller, job_id)
-        if stored is None:
-            raise _pending(job_id)
+    def run(caller: Act) -> materials.Found:
         if name == "decision-input":
             readable(caller, job_id, "decision.read")
-        return materials.fetch(caller.connection, caller.tenant, stored, name)
+        return materials.find(caller.connection, caller.tenant, job_id, document, name)
 
-    data, media_type = await see(request, run)
-    return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
+    found = await see(request, run)
+    data = found.data
+    if found.sealed_as is not None:
+        data = await opened(request, job, found.sealed_as, data)
+    return Response(
+        found.checked(data), media_type=found.media_type, headers={"X-Content-Type-Options": "nosniff"}
+    )
 
 
-def _stored(caller: Act, job_id: str) -> store.StoredBundle | None:
+def _stored(caller: Act, job_id: str) -> tuple[Look, StoredBundle | None]:
     """Return the bundle of a job whose evidence the caller may read; None while it is not sealed."""
     job = readable(caller, job_id, "evidence.read")
     if job.bundle is not None:
-        return store.get(caller.connection, caller.tenant, job.bundle)
+        return job, store.get(caller.connection, caller.tenant, job.bundle)
     if job.state in TERMINAL:
         raise Conflict(
             "evidence.none",
@@ -109,7 +138,21 @@ def _stored(caller: Act, job_id: str) -> store.StoredBundle | None:
             expected="completed",
             got=job.state,
         )
-    return None
+    return job, None
+
+
+def _kept(caller: Act, job_id: str) -> tuple[Look, StoredBundle]:
+    """Return the bundle of a job, when it is sealed and was not erased."""
+    job, stored = _stored(caller, job_id)
+    if stored is None:
+        raise _pending(job_id)
+    if job.erased is not None:
+        raise gone(job_id, job.erased)
+    return job, stored
+
+
+async def _document(request: Request, job: Look, stored: StoredBundle) -> bytes:
+    return await opened(request, job, BUNDLE, stored.document or b"")
 
 
 def _pending(job_id: str) -> Conflict:

@@ -25,13 +25,14 @@ from qcos.api.answers import (
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.errors import problem
 from qcos.api.follow import Followed
-from qcos.api.reach import reach, readable, refusal, see
+from qcos.api.reach import opened, reach, readable, refusal, see
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Denied, Invalid, NotFound
 from qcos.jobs import store
 from qcos.jobs.admit import Admitted, admit
 from qcos.jobs.admit import Request as Submission
 from qcos.jobs.cancel import cancel
+from qcos.jobs.conceal import RESULT, SPEC, gone
 from qcos.jobs.estimate import estimate_job
 from qcos.jobs.lifecycle import STATES, TERMINAL
 from qcos.jobs.model import Job
@@ -231,8 +232,10 @@ async def show(request: Request, job_id: str) -> Response:
 async def result(request: Request, job_id: str) -> Response:
     """Return the exact bytes whose SHA-256 is the evidence's ``output_hash``."""
 
-    def run(caller: Act) -> bytes:
+    def run(caller: Act) -> tuple[store.Look, bytes]:
         job = readable(caller, job_id)
+        if job.erased is not None:
+            raise gone(job_id, job.erased)
         found = store.get_results(caller.connection, caller.tenant, [job_id]).get(job_id)
         if found is None:
             raise NotFound(
@@ -241,20 +244,24 @@ async def result(request: Request, job_id: str) -> Response:
                 subject=job_id,
                 hint="wait until it is collected",
             )
-        return found
+        return job, found
 
-    return Response(await see(request, run), media_type="application/json")
+    job, kept = await see(request, run)
+    return Response(await opened(request, job, RESULT, kept), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/spec", summary="The Job Spec of a job")
 async def spec(request: Request, job_id: str) -> Response:
     """Return the exact bytes whose SHA-256 is the evidence's ``input_hash``."""
 
-    def run(caller: Act) -> bytes:
-        readable(caller, job_id)
-        return store.get(caller.connection, caller.tenant, job_id).spec
+    def run(caller: Act) -> tuple[store.Look, bytes]:
+        job = readable(caller, job_id)
+        if job.erased is not None:
+            raise gone(job_id, job.erased)
+        return job, store.get(caller.connection, caller.tenant, job_id).spec
 
-    return Response(await see(request, run), media_type="application/json")
+    job, kept = await see(request, run)
+    return Response(await opened(request, job, SPEC, kept), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/decision", summary="The decision on a job, with all that policy saw")

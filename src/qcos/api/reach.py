@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
-from qcos.api.caller import act
+from qcos.api.caller import act, app_of, credentials
 from qcos.base.errors import Denied, NotFound
 from qcos.jobs import store
+from qcos.jobs.conceal import open_payload
 from qcos.jobs.store import Look
 
 Answer = TypeVar("Answer")
@@ -72,6 +74,13 @@ def readable(caller: Act, job_id: str, what: str = "job.read") -> Look:
     if what != "job.read" and refusal(caller, "job.read", job_id, project=look.project, own=own) is None:
         raise denied
     raise denied from store.unknown(job_id)
+
+
+async def opened(request: Request, look: Look, name: str, stored: bytes) -> bytes:
+    """Return a payload of a job as it was before it was kept; outside the scope that read it, for it may have to ask a key store."""
+    keys = app_of(request).admission.tenant_keys
+    tenant, _ = credentials(request)
+    return await run_in_threadpool(open_payload, keys, tenant, look.id, look.payload_key, name, stored)
 
 
 async def see(request: Request, do: Callable[[Act], Answer]) -> Answer:

@@ -93,6 +93,20 @@ TSA_CONNECTIONS: Final = 512  # of the time-stamping service at once; beyond, 50
 TSA_BODY_S: Final = 5.0  # seconds a client of it may take to send its request, which is one packet
 TSA_IDLE_S: Final = 15  # seconds a connection to it may be silent between requests
 
+# Secrecy and retention
+TENANT_KEY_KEPT_S: Final = 300.0  # seconds a tenant's key stays unwrapped in memory after it was fetched
+TENANT_KEYS_KEPT: Final = 10_000  # unwrapped keys in one process, some hundred bytes each
+TENANT_KEY_DAYS: Final = 30  # days one generation wraps: a random nonce allows 2^32 wrappings (SP 800-38D), 1,600 jobs a second for 31 days
+ERASURE_GRACE_DAYS: Final = 7  # days after its time that a payload is erased: a clock may be so far ahead
+CLOCK_STEP_DAYS: Final = (
+    7  # days the clock may have moved since it was last looked at before erasing stops and asks
+)
+ERASURE_BATCH: Final = 200  # payloads erased in one scope, which keeps holds from being placed for its time
+MAX_HOLD_REASON: Final = (
+    500  # characters of why something is held, released or erased; they stand in the ledger for ever
+)
+ERASURE_INTERVAL_S: Final = 60.0  # pause between rounds of erasing
+
 # Worker
 HEARTBEAT_TIMEOUT_S: Final = (
     6.0  # a worker silent for so long is taken for dead and its tasks are picked again

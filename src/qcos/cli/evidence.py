@@ -12,7 +12,7 @@ from rich.text import Text
 from qcos.base.errors import Invalid
 from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.cli.options import AsJson, Trust, read_bytes, read_object, write_file
-from qcos.cli.output import FAILED_CHECK, emit, members, plain, styled, write
+from qcos.cli.output import ERASED, FAILED_CHECK, emit, members, plain, styled, write
 from qcos.client import from_environment
 from qcos.evidence.folder import read_materials, write_material
 from qcos.evidence.report import Report
@@ -83,11 +83,15 @@ def verify(
     allow_pending: Annotated[
         bool, typer.Option("--allow-pending", help="Accept a bundle that carries no ledger proof yet.")
     ] = False,
+    allow_erased: Annotated[
+        bool, typer.Option("--allow-erased", help="Exit with 0 also for a bundle whose payload was erased.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Verify a bundle offline: signatures, time stamp, ledger proof, and that they commit to every field.
 
-    Needs no server and opens no connection. Exit code 1 and the exact reason when anything does not agree.
+    Needs no server and opens no connection. Exit code 1 and the exact reason when anything does not agree; 7 when
+    its payload was erased, and the ledger proves that and that it had been sealed.
     """
     given = read_materials(materials) if materials is not None else {}
     files = {"input": spec, "output": result} | dict(map(_named, material or []))
@@ -98,11 +102,16 @@ def verify(
     }
     document = read_bytes(bundle, at_most=CLIENT_ANSWER_BYTES)  # the verifier has its own, narrower limit
     report = verify_bundle(
-        document, read_object(trust), materials=given, allow_pending=allow_pending, level=level
+        document,
+        read_object(trust),
+        materials=given,
+        allow_pending=allow_pending,
+        allow_erased=allow_erased,
+        level=level,
     )
     emit(report.as_dict(), as_json, lambda console: show_checks(console, report))
     if not report.ok:
-        raise typer.Exit(FAILED_CHECK)
+        raise typer.Exit(ERASED if report.erased else FAILED_CHECK)
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -115,10 +124,12 @@ def _named(text: str) -> tuple[str, Path]:
 def show_checks(console: Console, report: Report) -> None:
     """Print the checks and the verdict."""
     marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
-    for check in report.checks:
+    for check in report.checks[: -1 if report.erased else None]:
         console.print(marks[check.ok], Text(f"{plain(check.name):<24}"), styled(check.detail, "dim"))
     console.print()
-    if not report.ok:
+    if report.erased:
+        console.print(styled(f"ERASED: {report.checks[-1].detail}", "bold yellow"))
+    elif not report.ok:
         console.print(Text("NOT VERIFIED", style="bold red"))
         failed = next((check for check in report.checks if not check.ok), None)
         if failed is not None:

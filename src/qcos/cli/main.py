@@ -91,7 +91,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done, 1 a check or a job failed, 2 wrong usage or input, 3 denied, 4 not found, "
-        "5 conflict or limit, 6 unavailable."
+        "5 conflict or limit, 6 unavailable, 7 evidence erased."
     ),
 )
 

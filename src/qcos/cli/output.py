@@ -21,6 +21,7 @@ from rich.text import Text
 from qcos.base.errors import QcosError
 
 FAILED_CHECK = 1
+ERASED = 7  # a bundle whose payload was erased, and that is proved; neither verified nor false
 INTERNAL = 70  # sysexits.h EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE

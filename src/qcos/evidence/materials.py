@@ -2,7 +2,8 @@
 
 Losing it: the digests in the bundles still prove what the documents were, but nobody can show them, unless
 they were fetched before. Somebody who can write to it as the application could add a document to a job that
-has none of that name; not change or remove one (grants). A document that is not what the bundle commits to is
+has none of that name, and take one away, as erasing does; not change one (a trigger). Documents are sealed under
+their jobs' payload keys. A document that is not what the bundle commits to is
 found by whoever compares it, as `qcos evidence verify` does.
 """
 
@@ -41,7 +42,7 @@ class StoredMaterial:
         name: Its name as a subject of the statement: ``transpiled/0``, ``calibration``, ``vendor-response``.
         digest: ``sha256:<hex>`` of its bytes.
         media_type: What they are.
-        payload: The bytes.
+        payload: The bytes, sealed by the spine under the job's payload key.
     """
 
     job: str

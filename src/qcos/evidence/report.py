@@ -64,13 +64,15 @@ class Report:
         ok: Whether every check held.
         checks: The checks, in the order they were made.
         pending: Whether it holds only as far as it goes, for the ledger does not cover it yet.
-        facts: What was found: ids, digests, times, drift; JSON. To be believed only when `ok`.
+        facts: What was found: ids, digests, times, drift; JSON. To be believed only when `ok`, or `erased`.
+        erased: Whether it is no bundle any more, and what it says of its sealing and erasing is proved.
     """
 
     ok: bool
     checks: tuple[Check, ...]
     pending: bool = False
     facts: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    erased: bool = False
 
     @property
     def reason(self) -> str:
@@ -79,7 +81,9 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the checks as text, one a line, and the verdict."""
-        if not self.ok:
+        if self.erased:
+            verdict = f"ERASED: {self.checks[-1].detail}"
+        elif not self.ok:
             verdict = f"NOT VERIFIED: {self.reason}"
         elif self.pending:
             verdict = "VERIFIED, but the ledger does not cover it yet"
@@ -92,6 +96,7 @@ class Report:
         return {
             "ok": self.ok,
             "pending": self.pending,
+            "erased": self.erased,
             "reason": self.reason,
             "checks": [check.as_dict() for check in self.checks],
             "facts": self.facts,
@@ -133,8 +138,12 @@ class Checks:
         """Note a check that could not be made: it counts as failed."""
         self.done.append(Check(name, False, f"not checked: {why}", "evidence.unchecked"))
 
-    def report(self, *, pending: bool, facts: dict[str, Any]) -> Report:
+    def report(self, *, pending: bool, facts: dict[str, Any], erased: bool = False) -> Report:
         """Return the report; without any check nothing was verified."""
         return Report(
-            bool(self.done) and all(check.ok for check in self.done), tuple(self.done), pending, facts
+            bool(self.done) and all(check.ok for check in self.done),
+            tuple(self.done),
+            pending,
+            facts,
+            erased,
         )

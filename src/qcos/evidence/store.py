@@ -2,9 +2,10 @@
 
 Losing it: the bundles are gone, though not the proof that they existed: the ledger's records keep the
 digest of each, and a bundle that was fetched before stays verifiable. Somebody who can write to it as the
-application could add a bundle that nothing signed, which no verifier accepts; could not change or remove
-one (grants). As the database's owner they could remove or swap bundles; the ledger shows which are missing,
-the signatures which are false.
+application could add a bundle that nothing signed, which no verifier accepts; could take one away, which leaves
+no record of an erasing and so is none; could not change one (grants, and a trigger). As the database's owner
+they could remove or swap bundles; the ledger shows which are missing, the signatures which are false. Whoever
+reads it reads who sealed what when; documents are sealed under their jobs' payload keys.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ bundle_table = sa.Table(
     sa.Column("tenant", sa.Uuid, primary_key=True),
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("job", sa.Text, nullable=False),
-    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("document", sa.LargeBinary),
     sa.Column("statement_digest", sa.Text, nullable=False),
     sa.Column("record_id", sa.Text, nullable=False),
     sa.Column("sealed_at", sa.DateTime(timezone=True), nullable=False),
@@ -45,7 +46,8 @@ class StoredBundle:
     Attributes:
         id: Bundle id.
         job: The job; it has one bundle only.
-        document: The bundle's JSON bytes, without its ledger proof.
+        document: The bundle's JSON bytes, without its ledger proof; sealed under the job's payload key by the
+            spine, which has that key. None: erased.
         statement_digest: ``sha256:<hex>`` of the signed statement.
         record_id: The ledger record ``evidence.sealed``.
         sealed_at: System time at sealing, UTC.
@@ -54,7 +56,7 @@ class StoredBundle:
 
     id: str
     job: str
-    document: bytes
+    document: bytes | None
     statement_digest: str
     record_id: str
     sealed_at: dt.datetime

@@ -20,6 +20,7 @@ from qcos.evidence.bundle import READER_MEMBERS, SIGNATURE_PREFIX, TOKEN_PREFIX,
 from qcos.evidence.decision import check_decision
 from qcos.evidence.drift import check_times
 from qcos.evidence.envelope import PAYLOAD_TYPE, from_base64, pae
+from qcos.evidence.erased import is_erased_bundle, verify_erased
 from qcos.evidence.levels import LEVELS, Claimed, asked, at_least, check_level
 from qcos.evidence.model import milliseconds
 from qcos.evidence.report import Checks, Report
@@ -61,6 +62,7 @@ def verify(
     materials: Mapping[str, bytes] | None = None,
     allow_pending: bool = False,
     level: str = "basic",
+    allow_erased: bool = False,
 ) -> Report:
     """Verify a bundle.
 
@@ -72,6 +74,8 @@ def verify(
         allow_pending: Whether a bundle that is not in the ledger yet may pass (it is then marked
             ``pending``).
         level: The least evidence level the caller demands (`qcos.evidence.levels`).
+        allow_erased: Whether an erased bundle may pass, for which nothing but its sealing and its erasing is
+            proved (it is marked ``erased`` either way).
 
     Returns:
         The report. A bad bundle never raises.
@@ -85,6 +89,8 @@ def verify(
             "evidence.no_level", "there is no such evidence level", expected=", ".join(LEVELS), got=level
         )
     pinned = trust if isinstance(trust, Trust) else Trust.load(trust)
+    if is_erased_bundle(bundle):
+        return verify_erased(bundle, pinned, allow_erased=allow_erased)
     run = _Run(pinned, level)
     if run.checks.make("document", lambda: run.document(bundle)):
         run.all_checks(materials or {}, allow_pending=allow_pending)

@@ -29,6 +29,7 @@ from qcos.identity import store as identity
 from qcos.identity.model import Principal, Project
 from qcos.jobs import store
 from qcos.jobs.authorize import Question, authorize, may_submit
+from qcos.jobs.conceal import SPEC, owner_of
 from qcos.jobs.lifecycle import DENIED, QUEUED
 from qcos.jobs.model import Job, Step
 from qcos.jobs.place import Candidate, candidates, place, where
@@ -41,6 +42,8 @@ from qcos.policy import store as policies
 from qcos.policy.evaluate import PolicyEngine
 from qcos.policy.model import Decision, Reason
 from qcos.routing.model import Placement
+from qcos.secrecy.envelope import TenantKey
+from qcos.secrecy.unlock import TenantKeys
 
 _TRIES = 5  # times a decision is taken anew because others reserved in between
 
@@ -55,6 +58,7 @@ class Admission:
     bundles: policies.ActiveBundles
     catalogue: Catalogue
     book: PriceBook
+    tenant_keys: TenantKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +121,11 @@ def admit(parts: Admission, request: Request) -> Admitted:
         facts = () if refused else parts.circuits.read_job(programs, request.tenant)
     if not refused:
         _check_parameters(spec, facts)
+    tenant_key = parts.tenant_keys.newest(request.tenant)
     for _ in range(_TRIES):
         try:
             with scope(parts.engine, request.tenant) as connection:
-                return _admit_once(parts, connection, request, spec, key, facts, refused)
+                return _admit_once(parts, connection, request, spec, key, facts, refused, tenant_key)
         except _FundsChanged:
             continue
         except _Taken:
@@ -138,6 +143,7 @@ def _admit_once(
     key: str | None,
     facts: tuple[CircuitFacts, ...],
     refused: tuple[Reason, ...],
+    tenant_key: TenantKey,
 ) -> Admitted:
     at = now()
     principal, project = _submitter(connection, request, spec, at)
@@ -148,15 +154,17 @@ def _admit_once(
     )
     bundle = parts.bundles.get(connection, request.tenant)
     decision = authorize(parts.policy, bundle, question, new_id("dec"), refused)
-    job = _job(request, spec, key, question, decision, parts.book)
+    payload_key, wrapped = tenant_key.new_payload_key(owner_of(job_id))
+    sealed_spec = payload_key.seal(SPEC, spec.canonical)
+    job = _job(request, spec, key, question, decision, parts.book, wrapped)
     if decision.allow:
         within, dear = affordable(question.funds, able)
         placement, chosen = place(decision, within, (*dropped, *dear))
         job = _placed(job, placement, chosen)
     records = [prepare(request.tenant, record, now()) for record in _records(job, decision)]
     job = _proven(job, records[-1])
-    if not store.insert_new(connection, request.tenant, job) and not (
-        spec.job_id and store.replace_denied(connection, request.tenant, job)
+    if not store.insert_new(connection, request.tenant, job, sealed_spec) and not (
+        spec.job_id and store.replace_denied(connection, request.tenant, job, sealed_spec)
     ):
         raise _Taken
     policies.insert_decisions(connection, request.tenant, [decision])
@@ -196,39 +204,15 @@ def _submitter(
 
 
 def _job(
-    request: Request, spec: JobSpec, key: str | None, question: Question, decision: Decision, book: PriceBook
+    request: Request,
+    spec: JobSpec,
+    key: str | None,
+    question: Question,
+    decision: Decision,
+    book: PriceBook,
+    payload_key: bytes,
 ) -> Job:
     principal, project, at = question.principal, question.project, question.at
-    steps = (
-        Step(
-            "authenticated",
-            at,
-            {
-                "actor": principal.id,
-                "roles": list(principal.roles_for(project.id)),
-                "token": principal.token_id,
-            },
-        ),
-        Step(
-            "submitted",
-            at,
-            {
-                "spec": spec.digest,
-                "circuits": len(spec.circuits),
-                "total_shots": spec.total_shots,
-                "trace": request.trace_id,
-            },
-        ),
-        Step(
-            "decided",
-            now(),
-            {
-                "decision": decision.id,
-                "allow": decision.allow,
-                "reasons": [r.message for r in decision.reasons],
-            },
-        ),
-    )
     return Job(
         tenant=request.tenant,
         id=question.job_id,
@@ -259,10 +243,47 @@ def _job(
         charge=None,
         bundle=None,
         error=None,
-        steps=[step.as_dict() for step in steps],
+        steps=[step.as_dict() for step in _first_steps(request, spec, question, decision)],
         trace=request.trace,
         created=at,
         updated=at,
+        payload_key=payload_key,
+        retain_until=at + dt.timedelta(days=spec.retention_days),
+        erased=None,
+    )
+
+
+def _first_steps(request: Request, spec: JobSpec, question: Question, decision: Decision) -> tuple[Step, ...]:
+    principal, project, at = question.principal, question.project, question.at
+    return (
+        Step(
+            "authenticated",
+            at,
+            {
+                "actor": principal.id,
+                "roles": list(principal.roles_for(project.id)),
+                "token": principal.token_id,
+            },
+        ),
+        Step(
+            "submitted",
+            at,
+            {
+                "spec": spec.digest,
+                "circuits": len(spec.circuits),
+                "total_shots": spec.total_shots,
+                "trace": request.trace_id,
+            },
+        ),
+        Step(
+            "decided",
+            now(),
+            {
+                "decision": decision.id,
+                "allow": decision.allow,
+                "reasons": [r.message for r in decision.reasons],
+            },
+        ),
     )
 
 

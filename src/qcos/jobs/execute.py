@@ -33,6 +33,7 @@ from qcos.jobs.seal import Sealer
 from qcos.jobs.settle import Settler
 from qcos.jobs.submit import Claimed, claim, mark_running, submit
 from qcos.metering.price import PriceBook
+from qcos.secrecy.unlock import TenantKeys
 from qcos.telemetry import instruments, tracing
 
 Params = ParamSpec("Params")
@@ -57,6 +58,7 @@ class Execution:
     Attributes:
         drivers: By name; the jobs of other drivers are not this worker's.
         worker: Name of this worker, for the record.
+        keys: What payloads are sealed with.
         call_s: Seconds one call of a driver may take.
         abandoned: Calls of drivers that did not return; their threads keep the process from ending.
     """
@@ -66,6 +68,7 @@ class Execution:
     sealer: Sealer
     book: PriceBook
     worker: str
+    keys: TenantKeys
     call_s: float = DRIVER_CALL_S
     abandoned: int = field(default=0, init=False)
     _in_hand: set[Task] = field(default_factory=set, init=False)
@@ -80,14 +83,16 @@ class Execution:
     _finished: Batcher[Collected, bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        engine = self.engine
-        settler = Settler(engine, self.sealer, self.book)
+        engine, keys = self.engine, self.keys
+        settler = Settler(engine, self.sealer, self.book, keys)
         made = {
             "_claims": Batcher(
-                lambda tasks: claim(engine, self.worker, tasks), limit=STAGE_BATCH, name="claim"
+                lambda tasks: claim(engine, keys, self.worker, tasks), limit=STAGE_BATCH, name="claim"
             ),
             "_running": Batcher(lambda pairs: mark_running(engine, pairs), limit=STAGE_BATCH, name="running"),
-            "_results": Batcher(lambda results: keep(engine, results), limit=STAGE_BATCH, name="collect"),
+            "_results": Batcher(
+                lambda results: keep(engine, keys, results), limit=STAGE_BATCH, name="collect"
+            ),
             "_endings": Batcher(lambda endings: end(engine, endings), limit=STAGE_BATCH, name="end"),
             "_finished": Batcher(settler.seal_and_settle, limit=STAGE_BATCH, name="settle"),
         }
@@ -128,6 +133,8 @@ class Execution:
         ):
             began = time.monotonic()
             try:
+                if claimed.unreadable is not None:
+                    raise claimed.unreadable
                 result = await self._collect(claimed, apart)
             except Unavailable:  # of the database: what a driver has not answered is asked again
                 raise
@@ -155,7 +162,7 @@ class Execution:
         """Return the job's result, kept; None when the job is not ours any more or was cancelled."""
         job = claimed.job
         if claimed.before == COLLECTED:
-            return await self._in_thread(load, self.engine, job)
+            return await self._in_thread(load, self.engine, self.keys, job)
         driver = self.drivers[job.driver or ""]
         handle = await self._submit(driver, claimed)
         if handle is None:

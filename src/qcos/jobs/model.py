@@ -31,7 +31,7 @@ class Job:
     """A job's row.
 
     Attributes:
-        spec: Canonical bytes of the Job Spec.
+        spec: Canonical bytes of the Job Spec; of a row that was read they are sealed, until `qcos.jobs.conceal.reveal` opens them.
         facts: What was read from each circuit, in order.
         context: Who asked, as it was at admission (principal, roles, team, delegation, token).
         price: Reserved amount in micro-units of `currency`.
@@ -41,6 +41,9 @@ class Job:
         outcome: What the driver said of the run, without the counts.
         steps: `Step.as_dict` values in the order they happened.
         trace: W3C traceparent of the request.
+        payload_key: The wrapped key of spec, result and evidence; None when they were erased, or are older than encryption.
+        retain_until: Until when they are kept at least, counted from admission; evidence counts from its sealing.
+        erased: When and why they were erased (`qcos.jobs.erase`); None while they are kept.
     """
 
     tenant: UUID
@@ -76,6 +79,9 @@ class Job:
     trace: str
     created: dt.datetime
     updated: dt.datetime
+    payload_key: bytes | None
+    retain_until: dt.datetime
+    erased: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,10 +21,12 @@ from qcos.drivers.contract import Driver, Handle, Outcome
 from qcos.evidence import materials
 from qcos.evidence.materials import StoredMaterial
 from qcos.jobs import store
+from qcos.jobs.conceal import RESULT, material_name, open_payload, seal_payload
 from qcos.jobs.lifecycle import COLLECTED, RUNNING, SUBMITTING
 from qcos.jobs.model import Job, Step, keepable
 from qcos.jobs.provenance import gather
 from qcos.jobs.tenants import by_tenant
+from qcos.secrecy.unlock import TenantKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,27 +145,32 @@ def _wrong(given: Any, circuits: int) -> str:  # Any: an outcome by somebody who
     return ""
 
 
-def keep(engine: sa.Engine, results: Sequence[Collected]) -> list[bool]:
+def keep(engine: sa.Engine, keys: TenantKeys, results: Sequence[Collected]) -> list[bool]:
     """Commit results. False for a job that another worker has taken since: its result is not ours to keep."""
     ours: set[tuple[object, str]] = set()
     for tenant, group in by_tenant(results, lambda c: c.job.tenant).items():
         changes = [
             store.Change(c.job.id, c.job.attempt, COLLECTED, (_step(c),), outcome=c.facts) for c in group
         ]
+        rows = [(c.job.id, seal_payload(keys, c.job, RESULT, c.payload), c.digest) for c in group]
+        documents = [_sealed(keys, c.job, m) for c in group for m in c.materials]
         with scope(engine, tenant) as connection:
             moved = store.advance(connection, tenant, changes, (SUBMITTING, RUNNING))
-            store.insert_results(
-                connection, tenant, [(c.job.id, c.payload, c.digest) for c in group if c.job.id in moved]
-            )
-            materials.insert(connection, tenant, [m for c in group if c.job.id in moved for m in c.materials])
+            store.insert_results(connection, tenant, [row for row in rows if row[0] in moved])
+            materials.insert(connection, tenant, [row for row in documents if row.job in moved])
             ours |= {(tenant, job_id) for job_id in moved}
     return [(c.job.tenant, c.job.id) in ours for c in results]
 
 
-def load(engine: sa.Engine, job: Job) -> Collected:
+def _sealed(keys: TenantKeys, job: Job, material: StoredMaterial) -> StoredMaterial:
+    return replace(material, payload=seal_payload(keys, job, material_name(material.name), material.payload))
+
+
+def load(engine: sa.Engine, keys: TenantKeys, job: Job) -> Collected:
     """Return the kept result of a job that was collected by a worker that is gone."""
     with scope(engine, job.tenant) as connection:
-        payload = store.get_results(connection, job.tenant, [job.id])[job.id]
+        kept = store.get_results(connection, job.tenant, [job.id])[job.id]
+    payload = open_payload(keys, job.tenant, job.id, job.payload_key, RESULT, kept)
     assert job.outcome is not None  # noqa: S101 - written with the result
     return Collected(job, payload, job.outcome)
 

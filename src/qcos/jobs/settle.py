@@ -21,6 +21,7 @@ from qcos.evidence import store as evidence
 from qcos.evidence.model import Sealed
 from qcos.evidence.store import StoredBundle
 from qcos.jobs import store
+from qcos.jobs.conceal import BUNDLE, seal_payload
 from qcos.jobs.lifecycle import COLLECTED, COMPLETED
 from qcos.jobs.model import Step
 from qcos.jobs.observe import Collected
@@ -33,6 +34,7 @@ from qcos.metering import store as metering
 from qcos.metering.measure import measure
 from qcos.metering.model import Bill, Settlement
 from qcos.metering.price import PriceBook, charges, find_book
+from qcos.secrecy.unlock import TenantKeys
 from qcos.telemetry.variables import exporters
 
 _REPORTED = {
@@ -44,11 +46,12 @@ _REPORTED = {
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A job ready to be written: its bill, its evidence, and the records of both."""
+    """A job ready to be written: its bill, its evidence (``kept``: the document encrypted), and the records of both."""
 
     collected: Collected
     bill: Bill
     sealed: Sealed
+    kept: bytes
     evidence_record: Appended
     charge_record: Appended
 
@@ -60,6 +63,7 @@ class Settler:
     engine: sa.Engine
     sealer: Sealer
     book: PriceBook
+    keys: TenantKeys
 
     def seal_and_settle(self, batch: Sequence[Collected]) -> list[bool]:
         """Finish jobs. False for a job that another worker has finished or taken since."""
@@ -109,7 +113,8 @@ class Settler:
             ),
             at,
         )
-        return Settled(collected, bill, sealed, evidence_record, charge_record)
+        kept = seal_payload(self.keys, job, BUNDLE, sealed.document)
+        return Settled(collected, bill, sealed, kept, evidence_record, charge_record)
 
 
 def bill_of(collected: Collected, book: PriceBook) -> Bill:
@@ -220,7 +225,7 @@ def _stored(settled: Settled) -> StoredBundle:
     return StoredBundle(
         id=sealed.bundle_id,
         job=sealed.job_id,
-        document=sealed.document,
+        document=settled.kept,
         statement_digest=sealed.statement_digest,
         record_id=settled.evidence_record.record_id,
         sealed_at=sealed.sealed_at,

@@ -2,7 +2,8 @@
 
 Losing these tables loses what was asked and what came back; evidence bundles and the ledger would still prove that it was done and what
 it cost. Somebody who can write to them can show a wrong state or result, which verification of the bundle uncovers: the bundle commits
-to the digests of spec and result. Nothing here is money: that is `qcos.metering`.
+to the digests of spec and result. Somebody who can read them reads who asked what for, not the programs and results: those are sealed
+(`qcos.jobs.conceal`). Nothing here is money: that is `qcos.metering`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ job = sa.Table(
     sa.Column("trace", sa.Text, nullable=False),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
     sa.Column("updated", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("payload_key", sa.LargeBinary),
+    sa.Column("retain_until", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("erased", JSONB(none_as_null=True)),
 )
 
 result = sa.Table(
@@ -103,9 +107,10 @@ _INSERT_RESULT = insert(result).on_conflict_do_nothing()
 _COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
 
 
-def insert_new(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
+def insert_new(connection: sa.Connection, tenant: UUID, new: Job, sealed_spec: bytes) -> bool:
     """Insert a job; False when its id or its idempotency key is taken (nothing is changed then)."""
     values = {field.name: getattr(new, field.name) for field in dataclasses.fields(Job)}
+    values["spec"] = sealed_spec
     return connection.execute(_INSERT_JOB, values).first() is not None
 
 
@@ -137,6 +142,8 @@ class Look:
     bundle: str | None
     charge: int | None
     currency: str | None
+    payload_key: bytes | None
+    erased: dict[str, Any] | None
 
 
 _LOOK = sa.select(*(job.c[field.name] for field in dataclasses.fields(Look)))
@@ -340,7 +347,7 @@ def cancel_wanted(connection: sa.Connection, tenant: UUID, job_id: str) -> bool:
 
 
 def insert_results(connection: sa.Connection, tenant: UUID, rows: Sequence[tuple[str, bytes, str]]) -> None:
-    """Keep results: (job, canonical JSON bytes, digest). One that is already kept stays as it is."""
+    """Keep results: (job, sealed canonical JSON, digest of what was sealed). One that is already kept stays as it is."""
     if rows:
         values = [
             {"tenant": tenant, "job": j, "payload": p, "digest": d, "created": now()} for j, p, d in rows
@@ -349,7 +356,7 @@ def insert_results(connection: sa.Connection, tenant: UUID, rows: Sequence[tuple
 
 
 def get_results(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the kept results of jobs, by job id."""
+    """Return the kept results of jobs, sealed, by job id."""
     rows = connection.execute(
         sa.select(result.c.job, result.c.payload).where(
             result.c.tenant == tenant, result.c.job == sa.any_(sa.literal(list(job_ids), ARRAY(sa.Text)))
@@ -388,7 +395,7 @@ _MOVE_DENIED = """
             where k.tenant = %(tenant)s and k.actor = %(actor)s and k.idempotency_key = %(key)s::text)"""
 
 
-def replace_denied(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
+def replace_denied(connection: sa.Connection, tenant: UUID, new: Job, sealed_spec: bytes) -> bool:
     """Insert a job under an id that a denied job has.
 
     The denied one stays, with its decision and its idempotency key, as ``<id>~<decision>``: an id that no Job Spec can ask for.
@@ -398,4 +405,4 @@ def replace_denied(connection: sa.Connection, tenant: UUID, new: Job) -> bool:
     """
     values = {"tenant": tenant, "id": new.id, "actor": new.actor, "key": new.idempotency_key}
     moved = connection.exec_driver_sql(_MOVE_DENIED, values).rowcount
-    return moved == 1 and insert_new(connection, tenant, new)
+    return moved == 1 and insert_new(connection, tenant, new, sealed_spec)

@@ -13,31 +13,40 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from qcos.base.clock import now
-from qcos.base.errors import DriverError
+from qcos.base.errors import DriverError, Integrity
 from qcos.base.limits import MAX_ATTEMPTS
 from qcos.db.engine import scope
 from qcos.db.queue import Task
 from qcos.drivers.contract import Circuit, Driver, Handle, Work
 from qcos.jobs import store
+from qcos.jobs.conceal import reveal
 from qcos.jobs.lifecycle import QUEUED, RUNNING, SUBMITTING
 from qcos.jobs.model import Job, Step, keepable
 from qcos.jobs.spec import decode_base64
 from qcos.jobs.tenants import by_tenant
+from qcos.secrecy.unlock import TenantKeys
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A job this worker has taken, and the state it was in before (anything but ``queued`` means that a worker was lost)."""
+    """A job this worker has taken, and the state it was in before (anything but ``queued`` means that a worker was lost).
+
+    ``unreadable``: why its spec cannot be opened, if so.
+    """
 
     job: Job
     before: str
+    unreadable: Integrity | None = None
 
 
-def claim(engine: sa.Engine, worker: str, tasks: Sequence[tuple[Task, bool]]) -> list[Claimed | None]:
+def claim(
+    engine: sa.Engine, keys: TenantKeys, worker: str, tasks: Sequence[tuple[Task, bool]]
+) -> list[Claimed | None]:
     """Take jobs: write the intent to submit them.
 
     Args:
         engine: As the application's role.
+        keys: What opens the Job Specs.
         worker: Who takes them, for the record.
         tasks: Each with whether its job runs apart from other suspects. A suspect has lost `CROWD_ATTEMPTS` workers; it is taken only so.
 
@@ -49,8 +58,12 @@ def claim(engine: sa.Engine, worker: str, tasks: Sequence[tuple[Task, bool]]) ->
         ids, alone = [task.job for task, _ in group], [task.job for task, apart in group if apart]
         with scope(engine, tenant) as connection:
             step = Step("executing", now(), {"worker": worker})
-            for job, before in store.claim(connection, tenant, ids, step, alone):
-                taken[Task(tenant, job.id)] = Claimed(job, before)
+            claimed = store.claim(connection, tenant, ids, step, alone)
+        for job, before in claimed:
+            try:
+                taken[Task(tenant, job.id)] = Claimed(reveal(keys, job), before)
+            except Integrity as error:  # this job's alone; the others of the batch go on
+                taken[Task(tenant, job.id)] = Claimed(job, before, error)
     return [taken.get(task) for task, _ in tasks]
 
 

@@ -300,6 +300,15 @@ def latest_checkpoint(connection: sa.Connection) -> tuple[int, str] | None:
     return (row.size, row.note) if row else None
 
 
+def latest_checkpoint_time(connection: sa.Connection) -> dt.datetime | None:
+    """Return when the newest checkpoint was signed, by this installation's clock."""
+    table = checkpoint_table
+    found: dt.datetime | None = connection.execute(
+        sa.select(table.c.at).order_by(table.c.size.desc()).limit(1)
+    ).scalar()
+    return found
+
+
 def checkpoint_sizes(connection: sa.Connection, after: int, until: int) -> list[int]:
     """Return the sizes of the checkpoints in ``(after, until]``."""
     size = checkpoint_table.c.size

@@ -1,0 +1,68 @@
+"""When something may be erased: late rather than early, and not at all by a clock that nobody can believe (R4.3)."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qcos.base.errors import Conflict
+from qcos.base.limits import CLOCK_STEP_DAYS, ERASURE_GRACE_DAYS
+from qcos.retention.decide import check_clock, check_confirmation, due_before, rule_of
+from qcos.retention.model import Hold
+
+AT = dt.datetime(2033, 1, 9, 12, tzinfo=dt.UTC)
+_LEAPS = st.timedeltas(dt.timedelta(days=-4000), dt.timedelta(days=4000))
+
+
+@given(_LEAPS)
+def test_a_clock_that_is_believed_erases_nothing_before_its_time(ahead: dt.timedelta) -> None:
+    """However far it is ahead: either it is not believed, or what it calls due is due by the true time too."""
+    true = AT
+    try:
+        check_clock(true, true + ahead)
+    except Conflict as refused:
+        assert refused.code == "erasure.clock"
+        assert ahead > dt.timedelta(days=CLOCK_STEP_DAYS)
+    else:
+        assert due_before(true + ahead) <= true
+
+
+def test_the_grace_covers_the_step() -> None:
+    """Were it shorter, a jump that is believed would erase something early."""
+    assert ERASURE_GRACE_DAYS >= CLOCK_STEP_DAYS
+
+
+@pytest.mark.parametrize(
+    ("said", "believed"),
+    [(dt.date(2033, 1, d), d in (8, 9, 10)) for d in range(6, 13)] + [(dt.date(2034, 1, 9), False)],
+)
+def test_somebody_has_to_know_what_day_it_is(said: dt.date, believed: bool) -> None:
+    """A day more or less is a matter of time zones."""
+    if believed:
+        check_confirmation(said, AT)
+        return
+    with pytest.raises(Conflict):
+        check_confirmation(said, AT)
+
+
+def test_rules_are_said_as_people_say_them() -> None:
+    assert (rule_of(1), rule_of(2555)) == ("retention 1 day", "retention 2555 days")
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "covered"),
+    [
+        ("job", "job-1", {"job-1", "job-1~dec-1"}),
+        ("project", "p", {"job-1", "job-1~dec-1", "job-2"}),
+        ("tenant", "*", {"job-1", "job-1~dec-1", "job-2", "job-3"}),
+    ],
+)
+def test_what_a_hold_covers(kind: str, subject: str, covered: set[str]) -> None:
+    jobs = {"job-1": "p", "job-1~dec-1": "p", "job-2": "p", "job-3": "q"}
+    hold = Hold("hold-1", kind, subject, "why", "user:carol", AT)
+    assert {job for job, project in jobs.items() if hold.covers(job, project)} == covered
+    released = Hold("hold-1", kind, subject, "why", "user:carol", AT, "user:carol", AT, "over")
+    assert not any(released.covers(job, project) for job, project in jobs.items())
