@@ -44,7 +44,12 @@ from qcos.policy.evaluate import PolicyEngine
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
+from qcos.timestamp.fallback import LOCAL, Authorities, Authority
+from qcos.timestamp.guard import ClockGuard
 from qcos.timestamp.mark import Mark
+from qcos.timestamp.pinned import read_authorities
+from qcos.timestamp.sources import open_remote, read_sources
+from qcos.timestamp.token import Accuracy
 from qcos.worm.open import open_store
 
 
@@ -146,7 +151,7 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=8, application=worker)
     keyring = open_keyring(settings)
     loaded = [load(name) for name in drivers]
-    authority = make_local_authority(settings, keyring)
+    authority = make_authority(settings, keyring)
     execution = Execution(
         engine,
         {d.name: d for d in loaded},
@@ -158,9 +163,63 @@ def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> t
     return execution, loaded
 
 
+def make_authority(settings: Settings, keyring: Keyring) -> Authority:
+    """Wire the time-stamping authorities that evidence is stamped by, in their order.
+
+    Raises:
+        Invalid: ``timestamp.source`` or ``timestamp.trust`` when a URL or the pinned certificates are wrong.
+    """
+    names = settings.tsa_urls.split()
+    if names == [LOCAL]:
+        return make_local_authority(settings, keyring)
+    trusted = _outside_certificates(settings)
+    return Authorities(
+        [
+            (name, make_local_authority(settings, keyring))
+            if name == LOCAL
+            else (name, open_remote(name, trusted, timeout_s=settings.tsa_timeout_s))
+            for name in dict.fromkeys(names)
+        ]
+    )
+
+
 def make_local_authority(settings: Settings, keyring: Keyring) -> LocalAuthority:
-    """Wire the installation's own time-stamping authority."""
-    return LocalAuthority(keyring.tsa_key, keyring.tsa_chain, mark=Mark(settings.data / "tsa.latest"))
+    """Wire the installation's own time-stamping authority, and the guard of its clock."""
+    accuracy = Accuracy(*divmod(settings.tsa_accuracy_ms, 1000))
+    guard = None
+    if settings.time_sources.strip():
+        guard = ClockGuard(
+            read_sources(
+                settings.time_sources, _outside_certificates(settings), timeout_s=settings.tsa_timeout_s
+            ),
+            accuracy_s=accuracy.interval.total_seconds(),
+            every_s=settings.time_poll_s,
+            patience_s=settings.time_patience_s,
+            refuse=settings.time_unwatched == "refuse",
+        )
+        guard.start()
+    mark = Mark(settings.data / "tsa.latest")
+    return LocalAuthority(keyring.tsa_key, keyring.tsa_chain, accuracy=accuracy, guard=guard, mark=mark)
+
+
+def outside_authorities(settings: Settings) -> list[tuple[str, str]]:
+    """Return the outside authorities that are pinned: each one's certificate and its issuers', PEM."""
+    return [pair for pem in _outside_certificates(settings) for pair in read_authorities(pem)]
+
+
+def _outside_certificates(settings: Settings) -> list[bytes]:
+    if settings.tsa_certificates is None:
+        return []
+    try:
+        return [settings.tsa_certificates.read_bytes()]
+    except OSError as error:
+        raise Invalid(
+            "timestamp.trust",
+            "the pinned certificates cannot be read",
+            subject=str(settings.tsa_certificates),
+            got=str(error),
+            hint="see QCOS_TSA_CERTIFICATES",
+        ) from None
 
 
 def make_sequencer(settings: Settings) -> Sequencer:

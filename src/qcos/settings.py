@@ -131,6 +131,34 @@ class Settings(BaseSettings):
         description="Seconds between two looks at anchors that are not confirmed.",
     )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
+    tsa_urls: str = Field(
+        default="local",
+        min_length=1,
+        description="Time-stamping authorities in the order of preference, apart by blanks: RFC 3161 URLs, and `local` for the own one.",
+    )
+    tsa_certificates: Path | None = Field(
+        default=None,
+        description="PEM file that pins the certificates of outside authorities and of their issuers.",
+    )
+    tsa_timeout_s: float = Field(
+        default=5.0, gt=0, le=60, description="Seconds an outside authority or time source may take."
+    )
+    tsa_accuracy_ms: int = Field(
+        default=1000, ge=1, le=60_000, description="Accuracy the local authority promises, milliseconds."
+    )
+    time_sources: str = Field(
+        default="",
+        description="What the clock is compared with, apart by blanks: RFC 3161 URLs, roughtime:HOST:PORT:KEY; empty: nothing.",
+    )
+    time_poll_s: float = Field(
+        default=60.0, ge=0.1, le=86_400, description="Seconds between two comparisons of the clock."
+    )
+    time_patience_s: float = Field(
+        default=3600.0, ge=1, description="Seconds without a comparison before the clock counts as unwatched."
+    )
+    time_unwatched: Literal["allow", "refuse"] = Field(
+        default="allow", description="Whether an unwatched clock may name the time (then with a warning)."
+    )
     pool_size: int = Field(default=12, ge=2, le=200, description="Database connections of one process.")
 
     @property

@@ -59,17 +59,10 @@ class Service:
     Args:
         authority: Issues the tokens.
         chain: DER certificates, the authority's own first.
-        watch: Returns what the clock's guard knows, for ``/healthz``.
     """
 
-    def __init__(
-        self,
-        authority: LocalAuthority,
-        chain: tuple[bytes, ...],
-        watch: Callable[[], dict[str, Any]] = dict,  # Any: JSON
-    ) -> None:
+    def __init__(self, authority: LocalAuthority, chain: tuple[bytes, ...]) -> None:
         self._authority = authority
-        self._watch = watch
         self._chain = Answer(200, b"application/pem-certificate-chain", "".join(map(to_pem, chain)).encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +101,7 @@ class Service:
         return Answer(200, REPLY, reply)
 
     def _health(self) -> Answer:
-        known = self._watch()
+        known = self._authority.status()
         try:
             self._authority.check()
         except NoTime as error:

@@ -26,7 +26,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
-from qcos.app import open_keyring, open_keystore
+from qcos.app import open_keyring, open_keystore, outside_authorities
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
@@ -259,7 +259,16 @@ def _prepare(settings: Settings) -> tuple[Path, Path]:
     ed25519, mldsa44, mldsa65 = keyring.ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
     trust_file, token_file = settings.data / "trust.json", settings.data / "admin.token"
-    _write(trust_file, json.dumps(trust_document(keyring, settings.origin, signers.vkeys), indent=2), 0o644)
+    _write(
+        trust_file,
+        json.dumps(
+            trust_document(
+                keyring, settings.origin, signers.vkeys, authorities=outside_authorities(settings)
+            ),
+            indent=2,
+        ),
+        0o644,
+    )
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
     try:
         if not installation.has_tenants(engine):

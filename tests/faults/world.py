@@ -66,13 +66,19 @@ def keys_of(engine: sa.Engine, keys: Path) -> TenantKeys:
 
 
 def make_execution(
-    engine: sa.Engine, drivers: Sequence[Driver], keys: Path, worker: str = "test", *, call_s: float = 300.0
+    engine: sa.Engine,
+    drivers: Sequence[Driver],
+    keys: Path,
+    worker: str = "test",
+    *,
+    call_s: float = 300.0,
+    sealer: Sealer | None = None,
 ) -> Execution:
     """Return a worker's part of the spine, as `qcos.app` wires it."""
     return Execution(
         engine,
         {d.name: d for d in drivers},
-        sealer_of(keys),
+        sealer or sealer_of(keys),
         shipped_book(),
         worker,
         keys_of(engine, keys),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults.vendor import PaidDriver
-from faults.world import World, make_execution, until
+from faults.world import World, make_execution, sealer_of, until
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
 from qcos.db.engine import scope
@@ -23,6 +23,8 @@ from qcos.jobs.observe import Collected, load
 from qcos.jobs.settle import bill_of
 from qcos.jobs.submit import submission_key, work_of
 from qcos.metering.price import shipped_book
+from qcos.timestamp.authority import NoTime
+from qcos.timestamp.fallback import Authority
 
 Work = Callable[..., None]
 
@@ -164,3 +166,32 @@ def test_a_result_that_cannot_be_sealed_ends_its_job(world: World, tmp_path: Pat
     error = world.job(task).error
     assert error is not None and error["code"] == "evidence.time"
     assert world.nothing_reserved()
+
+
+def test_evidence_waits_for_a_time_stamp(world: World, driver: PaidDriver) -> None:
+    """R1.2, law 6: while no authority names the time the result is kept; the job is executed once and ends well."""
+
+    class Away:
+        """An authority that is away for the first requests."""
+
+        def __init__(self, authority: Authority) -> None:
+            self.authority, self.asked = authority, 0
+
+        def stamp_digest(self, digest: bytes) -> bytes:
+            self.asked += 1
+            if self.asked <= 2:
+                raise NoTime("timestamp.unavailable", "nobody knows the time")
+            return self.authority.stamp_digest(digest)
+
+    sealer = sealer_of(world.keys)
+    away = Away(sealer.authority)
+    execution = make_execution(
+        world.engine, [driver], world.keys, sealer=dataclasses.replace(sealer, authority=away)
+    )
+    task = world.submit()
+    asyncio.run(execution.handle(task))
+    execution.close()
+    world.assert_completed_once(task)
+    assert world.job(task).attempt == 1
+    assert driver.vendor.executions() == {submission_key(world.job(task)): 1}
+    assert away.asked == 3

@@ -14,6 +14,7 @@ from qcos.administration.act import Act
 from qcos.api.answers import answer
 from qcos.api.caller import app_of, credentials
 from qcos.api.reach import opened, readable, see
+from qcos.app import outside_authorities
 from qcos.base.errors import Conflict
 from qcos.db.engine import scope
 from qcos.evidence import store
@@ -43,7 +44,9 @@ def trust_of(api: Any) -> dict[str, Any]:  # Any: qcos.app.Api, JSON
     """Return the trust document of this installation."""
     ed25519, mldsa44, mldsa65 = api.keyring.ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=api.settings.origin)
-    return trust_document(api.keyring, api.settings.origin, signers.vkeys)
+    return trust_document(
+        api.keyring, api.settings.origin, signers.vkeys, authorities=outside_authorities(api.settings)
+    )
 
 
 @router.get("/jobs/{job_id}/evidence", summary="The evidence bundle of a job")

@@ -35,6 +35,7 @@ from qcos.jobs.submit import Claimed, claim, mark_running, submit
 from qcos.metering.price import PriceBook
 from qcos.secrecy.unlock import TenantKeys
 from qcos.telemetry import instruments, tracing
+from qcos.timestamp.authority import NoTime
 
 Params = ParamSpec("Params")
 Value = TypeVar("Value")
@@ -146,7 +147,7 @@ class Execution:
             instruments.stage("run", time.monotonic() - began)
             began = time.monotonic()
             try:
-                finished = await asyncio.wrap_future(self._finished.submit(result))
+                finished = await self._finish(result)
             except Unavailable:
                 raise
             except QcosError as error:  # this result can never be sealed: say so, and let its reservation go
@@ -157,6 +158,17 @@ class Execution:
                 instruments.stage("seal_and_settle", time.monotonic() - began)
                 instruments.outcome("completed", job.provider or "")
                 _log.info("job completed", extra={"job": job.id, "backend": job.backend})
+
+    async def _finish(self, result: Collected) -> bool:
+        """Seal and settle a result. Without a time stamp it cannot be sealed: it is kept, and its job waits for one."""
+        pause = _FIRST_RETRY_S
+        while True:
+            try:
+                return await asyncio.wrap_future(self._finished.submit(result))
+            except NoTime as error:
+                _log.warning("the evidence waits for a time stamp: %s", error, extra={"job": result.job.id})
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _SLOWEST_RETRY_S)
 
     async def _collect(self, claimed: Claimed, apart: AsyncExitStack) -> Collected | None:
         """Return the job's result, kept; None when the job is not ours any more or was cancelled."""

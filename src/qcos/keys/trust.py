@@ -17,7 +17,11 @@ SCHEMA: Final = "qcos.trust/v1"
 
 
 def trust_document(
-    keyring: Keyring, origin: str, vkeys: Sequence[str] = (), witnesses: Mapping[str, Any] | None = None
+    keyring: Keyring,
+    origin: str,
+    vkeys: Sequence[str] = (),
+    witnesses: Mapping[str, Any] | None = None,
+    authorities: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:  # Any: JSON
     """Return the trust document as JSON-ready members.
 
@@ -28,6 +32,7 @@ def trust_document(
             keyring's entries of role ``ledger``, in their order; none to leave the ledger out.
         witnesses: Whose cosignatures its checkpoints carry (`qcos.ledger.quorum.Policy.as_trust`); None:
             nobody's.
+        authorities: Outside time-stamping authorities: each one's certificate and its issuers', PEM.
     """
     ledger = keyring.of("ledger") if vkeys else ()
     document: dict[str, Any] = {
@@ -38,7 +43,10 @@ def trust_document(
             {"vkey": vkey, **_validity(entry), **_certificate(entry)}
             for entry, vkey in zip(ledger, vkeys, strict=True)
         ],
-        "timestamp": [_authority(entry) for entry in keyring.of("tsa")],
+        "timestamp": [
+            *(_authority(entry) for entry in keyring.of("tsa")),
+            *({"certificate": certificate, "chain": chain} for certificate, chain in authorities),
+        ],
     }
     if witnesses is not None:
         document["witnesses"] = dict(witnesses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -33,6 +33,33 @@ _stages = _meter.create_histogram(
 _time_stamps = _meter.create_counter(
     "qcos.tsa.replies", unit="{reply}", description="Answers of the time-stamping service, by outcome."
 )
+_clock: dict[str, float] = {}
+
+
+def _observe_clock(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda _: [Observation(_clock[name])] if name in _clock else []
+
+
+_meter.create_observable_gauge(
+    "qcos.clock.drift",
+    [_observe_clock("drift")],
+    unit="s",
+    description="True time minus this clock, as sources say.",
+)
+_meter.create_observable_gauge(
+    "qcos.clock.sources",
+    [_observe_clock("reached")],
+    unit="{source}",
+    description="Time sources that answered.",
+)
+_clock_refusals = _meter.create_counter(
+    "qcos.clock.refusals", unit="{token}", description="Tokens not made because of the clock, by reason."
+)
+_authority_failures = _meter.create_counter(
+    "qcos.tsa.failures",
+    unit="{request}",
+    description="Requests an authority gave no token for, by authority.",
+)
 
 
 def set_queue_depths(depths: Mapping[str, int]) -> None:
@@ -55,6 +82,25 @@ def stage(name: str, seconds: float) -> None:
 def time_stamp(outcome: str) -> None:
     """Count an answer of the time-stamping service: ``granted`` or ``rejected``."""
     _time_stamps.add(1, {"outcome": outcome})
+
+
+def set_clock(drift_s: float | None, reached: int) -> None:
+    """State how far the clock is off, when that is known, and how many time sources answered."""
+    _clock["reached"] = reached
+    if drift_s is None:
+        _clock.pop("drift", None)
+    else:
+        _clock["drift"] = drift_s
+
+
+def clock_refused(code: str) -> None:
+    """Count a token that was not made because of the clock."""
+    _clock_refusals.add(1, {"reason": code})
+
+
+def authority_failed(authority: str) -> None:
+    """Count a request for which an authority gave no token that verifies."""
+    _authority_failures.add(1, {"authority": authority})
 
 
 @contextlib.contextmanager

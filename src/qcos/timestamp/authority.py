@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from qcos.base.clock import now
 from qcos.base.errors import Unavailable
@@ -44,6 +44,10 @@ class Guard(Protocol):
 
     def check(self) -> None:
         """Raise `NoTime` when the clock is known to be wrong."""
+        ...
+
+    def status(self) -> dict[str, Any]:  # Any: JSON
+        """Return what is known of the clock, for people."""
         ...
 
 
@@ -120,6 +124,10 @@ class LocalAuthority:
     def check(self) -> None:
         """Raise NoTime when no token could be issued now, as `stamp` does."""
         self._time()
+
+    def status(self) -> dict[str, Any]:  # Any: JSON
+        """Return what the guard knows of the clock; nothing without one."""
+        return self._guard.status() if self._guard is not None else {}
 
     def _issue(self, request: Request) -> bytes:
         serial = secrets.randbits(SERIAL_BITS) | 1

@@ -41,6 +41,41 @@ def read_pins(trusted: Sequence[str | bytes]) -> Pins:
     return pins
 
 
+def read_authorities(pem: bytes) -> list[tuple[str, str]]:
+    """Read the file that pins outside authorities.
+
+    Args:
+        pem: Certificates of authorities and of their issuers up to the roots, in any order.
+
+    Returns:
+        For each authority its own certificate and the chain of its issuers, PEM.
+
+    Raises:
+        Invalid: ``timestamp.trust`` when it holds no authority, or the issuer of one is missing.
+    """
+    pins = read_pins([pem])
+    found = []
+    for certificate in pins.values():
+        try:
+            check_usage(certificate)
+        except Integrity:
+            continue
+        try:
+            path = [_pem(one) for one in path_to_root(certificate, pins)]
+        except Integrity as error:
+            raise Invalid(
+                "timestamp.trust", error.message, subject=error.got, expected=error.expected
+            ) from None
+        found.append((path[0], "".join(path[1:])))
+    if not found:
+        raise Invalid("timestamp.trust", "no certificate of a time-stamping authority is in the file")
+    return found
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def pinned_leaf(pins: Pins, issuer: bytes, serial: int, carried: Sequence[bytes]) -> x509.Certificate:
     """Return the one pinned certificate that a signer names.
 

@@ -44,6 +44,7 @@ class TimeInfo:
         authority: Subject of the authority's certificate (RFC 4514).
         hash_name: Hash of the imprint.
         certificate: DER of the authority's certificate.
+        nonce: The requester's nonce, if it has one.
     """
 
     time: dt.datetime
@@ -53,6 +54,7 @@ class TimeInfo:
     authority: str
     hash_name: str
     certificate: bytes
+    nonce: int | None = None
 
 
 def verify_token(token: bytes, data: bytes, trusted: Sequence[str | bytes]) -> TimeInfo:
@@ -239,6 +241,7 @@ def _time_info(parsed: _Parsed, leaf: x509.Certificate) -> TimeInfo:
         authority=leaf.subject.rfc4514_string(),
         hash_name=info["message_imprint"]["hash_algorithm"]["algorithm"].native,
         certificate=leaf.public_bytes(serialization.Encoding.DER),
+        nonce=info["nonce"].native,
     )
 
 
