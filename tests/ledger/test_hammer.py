@@ -16,7 +16,7 @@ from qcos.ledger import prove, store
 from qcos.ledger.append import GroupAppender, append
 from qcos.ledger.files import LogFolder
 from qcos.ledger.fsck import fsck
-from qcos.ledger.record import Record
+from qcos.ledger.record import Appended, Record
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
 from qcos.ledger.verify import verify_consistency, verify_proof
@@ -34,6 +34,7 @@ class Hammer:
         self.writing, self.sequencing = threading.Event(), threading.Event()
         self.tenants = [uuid4() for _ in range(2)]
         self.kept: dict[str, tuple[UUID, bytes]] = {}  # committed: record id, whose, its entry
+        self.lock = threading.Lock()
         self.given_up: list[str] = []
         self.errors: list[BaseException] = []
         self.verified = self.continued = 0
@@ -50,14 +51,20 @@ class Hammer:
         thread.start()
         return thread
 
+    def keep(self, tenant: UUID, items: list[Appended]) -> None:
+        with self.lock:
+            self.kept |= {item.record_id: (tenant, item.entry_bytes) for item in items}
+
+    def names(self, tenant: UUID) -> list[str]:
+        with self.lock:
+            return [name for name, (whose, _) in self.kept.items() if whose == tenant]
+
     def group_writer(self, appender: GroupAppender, seed: int) -> None:
         rng = random.Random(seed)
         while not self.writing.is_set():
             tenant = rng.choice(self.tenants)
             records = [Record("job.submitted", f"user:{seed}", f"job-{n}") for n in range(rng.randint(1, 40))]
-            self.kept |= {
-                item.record_id: (tenant, item.entry_bytes) for item in appender.append(tenant, records)
-            }
+            self.keep(tenant, appender.append(tenant, records))
 
     def slow_writer(self, seed: int) -> None:
         """Acts as they are: a scope that stays open for a while, and ends either way."""
@@ -75,7 +82,7 @@ class Hammer:
             except Invalid:
                 self.given_up += [item.record_id for item in items]
             else:
-                self.kept |= {item.record_id: (tenant, item.entry_bytes) for item in items}
+                self.keep(tenant, items)
         engine.dispose()
 
     def sequencer(self) -> None:
@@ -94,7 +101,7 @@ class Hammer:
         while not self.writing.is_set():
             tenant = rng.choice(self.tenants)
             with scope(engine, tenant) as connection:
-                mine = [name for name, (whose, _) in list(self.kept.items()) if whose == tenant]
+                mine = self.names(tenant)
                 for name in rng.sample(mine, min(len(mine), 5)):
                     if proof := prove.proof_of(connection, tenant, name, folder):
                         verify_proof(proof.as_dict(), self.signers.vkeys, {"id": name})
@@ -142,7 +149,7 @@ def test_nothing_is_lost_doubled_or_unprovable_under_the_hammer(
         entries = store.entries_between(connection, 0, size)
     assert sorted(entries) == sorted(entry for _, entry in hammer.kept.values())
     for tenant in hammer.tenants:
-        names = [name for name, (whose, _) in hammer.kept.items() if whose == tenant]
+        names = hammer.names(tenant)
         with scope(engine, tenant) as connection:
             proofs = prove.proofs_of(connection, tenant, names)
             assert store.placed(connection, tenant, hammer.given_up) == []
