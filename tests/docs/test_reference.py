@@ -24,12 +24,12 @@ JOB_SPEC = page("docs/reference/job-spec.md")
 ERRORS = page("docs/reference/errors.md")
 
 
-@pytest.mark.parametrize("written", ["errors", "configuration"])
+@pytest.mark.parametrize("written", ["errors", "configuration", "acts"])
 def test_written_pages_are_what_their_program_writes(written: str) -> None:
     made = subprocess.run(
         [sys.executable, f"docs/tools/{written}.py"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    path = f"docs/reference/{written}.md"
+    path = f"docs/reference/{'ledger-acts' if written == 'acts' else written}.md"
     assert page(path).read_text() == made, f"run: python docs/tools/{written}.py > {path}"
 
 

@@ -29,9 +29,10 @@ def qcos() -> Iterator[Installation]:
 
 @pytest.fixture
 def house(qcos: Installation) -> Iterator[House]:
-    """A tenant of its own for one story."""
+    """A tenant of its own for one story; what it left in the ledger is as published."""
     with furnish(qcos) as made:
         yield made
+        made.records_are_as_published()
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,7 @@ def shared_house(qcos: Installation) -> Iterator[House]:
     """A tenant for the stories of one file that only look."""
     with furnish(qcos) as made:
         yield made
+        made.records_are_as_published()
 
 
 @pytest.fixture

@@ -12,9 +12,14 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import sqlalchemy as sa
 
 from qcos.administration.installation import create_tenant
+from qcos.administration.recorded import SCHEMA, faults
 from qcos.client import Client
+from qcos.db.engine import scope
+from qcos.ledger import store as ledger
+from qcos.ledger.record import read_record
 
 from .installation import Installation
 
@@ -136,6 +141,18 @@ class House:
     def records(self, **filters: Any) -> list[dict[str, Any]]:
         """Return the ledger's records, newest first."""
         return list(self.admin.client.ledger.each(**filters))
+
+    def records_are_as_published(self) -> None:
+        """Hold every record of this house against the published schema; an act that changes something says what."""
+        with scope(self.qcos.engine, self.tenant) as connection:
+            kept = [row.record for row in connection.execute(sa.select(ledger.record_table.c.record))]
+        assert kept
+        for record in map(read_record, kept):
+            assert faults(record) == []
+            states = SCHEMA["$defs"]["acts"][record["act"]]["properties"].get("change")
+            assert ("change" in record["details"]) is (states is not None), record
+            if states is not None:
+                assert record["details"]["change"]["before"] != record["details"]["change"]["after"], record
 
     def budget(self, project: str | None = None) -> dict[str, Any]:
         """Return the state of a project's budget."""

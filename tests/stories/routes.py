@@ -10,6 +10,7 @@ from .house import House
 PUBLIC = {
     "/v1/trust",
     "/v1/schemas/job-spec.json",
+    "/v1/schemas/ledger-record.json",
     "/v1/ledger/checkpoint",
     "/v1/ledger/tile/{path}",
     "/v1/ledger/consistency",

@@ -7,8 +7,10 @@ import subprocess
 from decimal import Decimal
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
+from qcos.base.canonical import digest_of
 from qcos.base.errors import Integrity, Unavailable
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -54,6 +56,7 @@ def test_submissions_and_decisions_are_proved(house: House) -> None:
         "classification": "internal",
         "shots": 300,
         "state": "queued",
+        "change": {"before": None, "after": job["spec_digest"]},
     }
     decided = proved(house, object=job["decision_id"])
     assert decided["act"] == "policy.decided"
@@ -63,8 +66,9 @@ def test_submissions_and_decisions_are_proved(house: House) -> None:
 
 
 def _own(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the details of an act without the decision that permitted it."""
-    return {name: value for name, value in details.items() if name not in ("decision", "policy_version")}
+    """Return the details of an act without the decision that permitted it, and without the digests of what it changed."""
+    general = ("decision", "policy_version", "change")
+    return {name: value for name, value in details.items() if name not in general}
 
 
 def test_administrative_acts_are_proved(house: House) -> None:
@@ -82,7 +86,7 @@ def test_administrative_acts_are_proved(house: House) -> None:
     assert proved(house, object=dora.token_id, act="token.revoked")["actor"] == house.admin.id
     active = house.admin.client.policies.list()["active"]
     assert proved(house, object=active)["act"] == "policy.activated"
-    assert proved(house, act="tenant.created")["details"] == {"tenant": str(house.tenant)}
+    assert _own(proved(house, act="tenant.created")["details"]) == {"tenant": str(house.tenant)}
     assert _own(proved(house, object=house.project, act="project.created")["details"]) == {
         "team": house.team,
         "cost_center": house.cost_center,
@@ -114,6 +118,7 @@ def test_charges_and_budget_changes_are_proved(house: House) -> None:
     changed = proved(house, object=house.project, act="budget.set")["details"]
     assert changed["after"] == {"monthly_limit": 6_000_500_000, "currency": "USD"}
     assert changed["before"] is not None
+    assert changed["change"] == {name: digest_of(changed[name]) for name in ("before", "after")}
     house.admin.client.metering.set_quota(house.team, 7)
     assert proved(house, object=house.team, act="quota.set")["details"]["after"] == {"daily_shots": 7}
 
@@ -187,3 +192,18 @@ def test_records_are_found_by_actor_object_act_and_time(house: House) -> None:
     until = {r["id"] for r in house.admin.client.ledger.records(until=instant)["items"]}
     assert since | until == {r["id"] for r in records}
     assert not since & until
+
+
+def test_the_schema_of_records_is_published(house: House) -> None:
+    """R5.1 to R5.4: every act with its details, and what is not recorded, for anybody without a token."""
+    response = house.qcos_get("/v1/schemas/ledger-record.json")
+    assert response.headers["content-type"] == "application/schema+json"
+    published = response.json()
+    validator = jsonschema_rs.Draft202012Validator(published)
+    house.run()
+    for record in house.records():
+        assert validator.is_valid({name: value for name, value in record.items() if name != "index"})
+        assert not validator.is_valid(
+            {name: value for name, value in record.items() if name != "index"} | {"act": "none"}
+        )
+    assert "healthz" in str(published["x-not-recorded"])

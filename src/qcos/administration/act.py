@@ -25,7 +25,7 @@ from qcos.identity import store as identity
 from qcos.identity.model import Principal
 from qcos.jobs.authorize import principal_facts
 from qcos.ledger.append import append
-from qcos.ledger.record import Record
+from qcos.ledger.record import Record, change
 from qcos.policy import store as policies
 from qcos.policy.evaluate import PolicyEngine
 from qcos.policy.model import Decision, PolicyBundle, Verdict
@@ -159,13 +159,32 @@ class Act:
         }
 
     def record(
-        self, act: str, subject: str, *, project: str = "", reason: str = "", **details: Any
+        self,
+        act: str,
+        subject: str,
+        *,
+        project: str = "",
+        reason: str = "",
+        states: tuple[Any, Any] | None = None,
+        **details: Any,
     ) -> None:  # Any: JSON
-        """Write the act into the ledger, in this scope, with the decision that permitted it."""
-        self.record_each(act, [subject], project=project, reason=reason, **details)
+        """Write the act into the ledger, in this scope, with the decision that permitted it.
+
+        Args:
+            states: The object before and after, JSON; their digests become the details' ``change``.
+        """
+        changes = None if states is None else [states]
+        self.record_each(act, [subject], project=project, reason=reason, changes=changes, **details)
 
     def record_each(
-        self, act: str, subjects: Sequence[str], *, project: str = "", reason: str = "", **details: Any
+        self,
+        act: str,
+        subjects: Sequence[str],
+        *,
+        project: str = "",
+        reason: str = "",
+        changes: Sequence[tuple[Any, Any]] | None = None,
+        **details: Any,
     ) -> None:  # Any: JSON
         """As `record`, for several objects in one statement, each with a record of its own."""
         principal = self.principal
@@ -183,9 +202,9 @@ class Act:
                     project=project,
                     delegation=principal.delegation,
                     reason=reason,
-                    details=details,
+                    details=details if changes is None else details | {"change": change(*changes[n])},
                 )
-                for subject in subjects
+                for n, subject in enumerate(subjects)
             ],
         )
 

@@ -39,12 +39,14 @@ def set_budget(act: Act, project: str, monthly_limit: str, currency: str) -> Non
     identity.get_project(act.connection, act.tenant, project)
     limit = micros(monthly_limit)
     before = metering.set_budget(act.connection, act.tenant, project, limit, currency)
+    after = {"monthly_limit": limit, "currency": currency}
     act.record(
         "budget.set",
         project,
         project=project,
+        states=(before, after),
         before=before,
-        after={"monthly_limit": limit, "currency": currency},
+        after=after,
     )
 
 
@@ -52,4 +54,5 @@ def set_quota(act: Act, team: str, daily_shots: int) -> None:
     """Set how many shots a team may run in a day (UTC), from today on."""
     act.permit("quota.set", team)
     before = metering.set_quota(act.connection, act.tenant, team, daily_shots)
-    act.record("quota.set", team, before=before, after={"daily_shots": daily_shots})
+    after = {"daily_shots": daily_shots}
+    act.record("quota.set", team, states=(before, after), before=before, after=after)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from qcos.administration.people import state_of
+from qcos.base.canonical import digest_of
 from qcos.base.clock import now, rfc3339
 from qcos.db.engine import bind_tenant, scope
 from qcos.identity import store as identity
 from qcos.identity import tokens
+from qcos.identity.model import Minted
 from qcos.ledger.append import append
-from qcos.ledger.record import Record
+from qcos.ledger.record import Record, change
 from qcos.policy import store as policies
 from qcos.policy.bundle import shipped
 
@@ -49,29 +52,7 @@ def create_tenant(engine: sa.Engine, name: str, *, token_days: int = 90) -> Firs
             tests={},
         )
         policies.activate(connection, tenant, bundle.version, actor=_SYSTEM, at=now())
-        append(
-            connection,
-            tenant,
-            [
-                Record(act="tenant.created", actor=_SYSTEM, object=name, details={"tenant": str(tenant)}),
-                Record(act="principal.created", actor=_SYSTEM, object=ADMINISTRATOR),
-                Record(
-                    act="role.granted", actor=_SYSTEM, object=ADMINISTRATOR, details={"role": "quantum-admin"}
-                ),
-                Record(
-                    act="token.created",
-                    actor=_SYSTEM,
-                    object=minted.id,
-                    details={"principal": ADMINISTRATOR, "expires": rfc3339(expires)},
-                ),
-                Record(
-                    act="policy.activated",
-                    actor=_SYSTEM,
-                    object=bundle.version,
-                    reason="shipped with this release",
-                ),
-            ],
-        )
+        append(connection, tenant, _first_records(connection, tenant, name, minted, expires, bundle.version))
     return FirstAdministrator(tenant, minted.text)
 
 
@@ -88,18 +69,59 @@ def new_administrator_token(engine: sa.Engine, *, token_days: int = 90) -> str:
     with scope(engine, tenant) as connection:
         minted, expires = tokens.mint(tenant), now() + dt.timedelta(days=token_days)
         identity.create_token(connection, tenant, ADMINISTRATOR, minted.hash, minted.id, expires)
-        details = {"principal": ADMINISTRATOR, "expires": rfc3339(expires)}
-        append(
-            connection,
-            tenant,
-            [
-                Record(
-                    act="token.created",
-                    actor=_SYSTEM,
-                    object=minted.id,
-                    reason="token file was missing",
-                    details=details,
-                )
-            ],
-        )
+        append(connection, tenant, [_token_record(minted, expires, reason="token file was missing")])
     return minted.text
+
+
+def _first_records(
+    connection: sa.Connection, tenant: UUID, name: str, minted: Minted, expires: dt.datetime, version: str
+) -> list[Record]:
+    account = identity.get_principal(connection, tenant, ADMINISTRATOR)
+    without = replace(account, roles=())
+    return [
+        Record(
+            act="tenant.created",
+            actor=_SYSTEM,
+            object=name,
+            details={"tenant": str(tenant), "change": change(None, {"tenant": str(tenant), "name": name})},
+        ),
+        Record(
+            act="principal.created",
+            actor=_SYSTEM,
+            object=ADMINISTRATOR,
+            details={
+                "team": account.team,
+                "attributes": digest_of(account.attributes),
+                "change": change(None, state_of(without)),
+            },
+        ),
+        Record(
+            act="role.granted",
+            actor=_SYSTEM,
+            object=ADMINISTRATOR,
+            details={"role": "quantum-admin", "change": change(state_of(without), state_of(account))},
+        ),
+        _token_record(minted, expires),
+        Record(
+            act="policy.activated",
+            actor=_SYSTEM,
+            object=version,
+            reason="shipped with this release",
+            details={"before": None, "change": change(None, {"active": version})},
+        ),
+    ]
+
+
+def _token_record(minted: Minted, expires: dt.datetime, reason: str = "") -> Record:
+    return Record(
+        act="token.created",
+        actor=_SYSTEM,
+        object=minted.id,
+        reason=reason,
+        details={
+            "principal": ADMINISTRATOR,
+            "expires": rfc3339(expires),
+            "parent": None,
+            "change": change(None, {"id": minted.id, "revoked": False}),
+        },
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 from qcos.administration.act import Act
@@ -11,7 +12,7 @@ from qcos.base.clock import now, rfc3339
 from qcos.base.errors import Conflict, Invalid
 from qcos.identity import store as identity
 from qcos.identity import tokens
-from qcos.identity.model import Account, Minted, Project
+from qcos.identity.model import Account, Minted, Project, RoleGrant
 
 _MOST_DAYS = 366  # R11.8: no token lives longer than a year
 DEFAULT_DAYS = 90
@@ -21,7 +22,15 @@ def create_project(act: Act, project: str, team: str, cost_center: str) -> Proje
     """Register a project."""
     act.permit("project.create", project)
     made = identity.create_project(act.connection, act.tenant, project, team=team, cost_center=cost_center)
-    act.record("project.created", project, project=project, team=team, cost_center=cost_center)
+    state = {"id": project, "team": team, "cost_center": cost_center}
+    act.record(
+        "project.created",
+        project,
+        project=project,
+        states=(None, state),
+        team=team,
+        cost_center=cost_center,
+    )
     return made
 
 
@@ -31,7 +40,8 @@ def create_principal(
     """Register a user or service account."""
     act.permit("principal.create", principal)
     made = identity.create_principal(act.connection, act.tenant, principal, team=team, attributes=attributes)
-    act.record("principal.created", principal, team=team, attributes=digest_of(attributes))
+    states = (None, state_of(made))
+    act.record("principal.created", principal, states=states, team=team, attributes=digest_of(attributes))
     return made
 
 
@@ -50,7 +60,12 @@ def disable_principal(act: Act, principal: str) -> Account:
             hint="ask another administrator, or revoke the token",
         )
     if identity.disable_principal(act.connection, act.tenant, principal, now()):
-        act.record("principal.disabled", principal)
+        account = identity.get_principal(act.connection, act.tenant, principal)
+        act.record(
+            "principal.disabled",
+            principal,
+            states=(state_of(replace(account, disabled=None)), state_of(account)),
+        )
     return identity.get_principal(act.connection, act.tenant, principal)
 
 
@@ -58,7 +73,12 @@ def enable_principal(act: Act, principal: str) -> Account:
     """Let a disabled principal in again, with those of its tokens that neither ended nor were revoked."""
     act.permit("principal.enable", principal)
     if identity.disable_principal(act.connection, act.tenant, principal, None):
-        act.record("principal.enabled", principal)
+        account = identity.get_principal(act.connection, act.tenant, principal)
+        act.record(
+            "principal.enabled",
+            principal,
+            states=(state_of(replace(account, disabled=now())), state_of(account)),
+        )
     return identity.get_principal(act.connection, act.tenant, principal)
 
 
@@ -67,7 +87,12 @@ def grant_role(act: Act, principal: str, role: str, project: str | None) -> bool
     act.permit("role.grant", principal, project=project or "", details={"role": role})
     changed = identity.grant_role(act.connection, act.tenant, principal, role, project)
     if changed:
-        act.record("role.granted", principal, project=project or "", role=role)
+        account, grant = (
+            identity.get_principal(act.connection, act.tenant, principal),
+            RoleGrant(role, project),
+        )
+        states = (state_of(_without(account, grant)), state_of(account))
+        act.record("role.granted", principal, project=project or "", states=states, role=role)
     return changed
 
 
@@ -75,7 +100,9 @@ def revoke_role(act: Act, principal: str, role: str, project: str | None) -> Non
     """Take a role back."""
     act.permit("role.revoke", principal, project=project or "", details={"role": role})
     identity.revoke_role(act.connection, act.tenant, principal, role, project)
-    act.record("role.revoked", principal, project=project or "", role=role)
+    account, grant = identity.get_principal(act.connection, act.tenant, principal), RoleGrant(role, project)
+    states = (state_of(replace(account, roles=(*account.roles, grant))), state_of(account))
+    act.record("role.revoked", principal, project=project or "", states=states, role=role)
 
 
 def create_token(act: Act, principal: str, days: int) -> tuple[Minted, dt.datetime]:
@@ -93,7 +120,14 @@ def create_token(act: Act, principal: str, days: int) -> tuple[Minted, dt.dateti
     identity.create_token(
         act.connection, act.tenant, principal, minted.hash, minted.id, expires, parent=parent
     )
-    act.record("token.created", minted.id, principal=principal, expires=rfc3339(expires), parent=parent)
+    act.record(
+        "token.created",
+        minted.id,
+        states=(None, {"id": minted.id, "revoked": False}),
+        principal=principal,
+        expires=rfc3339(expires),
+        parent=parent,
+    )
     return minted, expires
 
 
@@ -107,8 +141,24 @@ def revoke_token(act: Act, token_id: str) -> list[str]:
     act.permit("token.revoke", token_id, own=token is not None and token.principal == act.principal.id)
     ended = identity.revoke_token(act.connection, act.tenant, token_id, now())
     if ended:
-        act.record_each("token.revoked", ended, root=token_id)
+        changes = [({"id": one, "revoked": False}, {"id": one, "revoked": True}) for one in ended]
+        act.record_each("token.revoked", ended, changes=changes, root=token_id)
     return ended
+
+
+def state_of(account: Account) -> dict[str, Any]:  # Any: JSON
+    """Return a principal as its records commit to it (documented in docs/reference/ledger.md)."""
+    return {
+        "id": account.id,
+        "team": account.team,
+        "attributes": account.attributes,
+        "disabled": account.disabled is not None,
+        "roles": sorted([grant.role, grant.project or ""] for grant in account.roles),
+    }
+
+
+def _without(account: Account, grant: RoleGrant) -> Account:
+    return replace(account, roles=tuple(held for held in account.roles if held != grant))
 
 
 def _latest_end(act: Act, principal: str) -> dt.datetime | None:

@@ -52,7 +52,12 @@ def upload(act: Act, bundle: PolicyBundle, report: TestReport, note: str) -> boo
     )
     if added:
         act.record(
-            "policy.uploaded", bundle.version, reason=note, files=len(bundle.files), tests=report.passed
+            "policy.uploaded",
+            bundle.version,
+            reason=note,
+            states=(None, {"version": bundle.version}),
+            files=len(bundle.files),
+            tests=report.passed,
         )
     return added
 
@@ -75,4 +80,6 @@ def activate(act: Act, version: str, note: str) -> None:
         at=now(),
         expected=before.n if before else 0,
     )
-    act.record("policy.activated", version, reason=note, before=before.version if before else None)
+    was = before.version if before else None
+    states = ({"active": was} if was else None, {"active": version})
+    act.record("policy.activated", version, reason=note, states=states, before=was)

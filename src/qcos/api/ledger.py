@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
+from qcos.administration.recorded import SCHEMA
 from qcos.api.answers import answer, instant, limit_of, no_cursor
 from qcos.api.caller import act, app_of
 from qcos.base.clock import rfc3339
@@ -53,6 +55,12 @@ async def tile(request: Request, path: str) -> Response:
         media_type="application/octet-stream",
         headers={"Cache-Control": "public, max-age=31536000, immutable"},
     )
+
+
+@router.get("/schemas/ledger-record.json", summary="The JSON Schema of the ledger's records")
+async def schema() -> Response:
+    """Return the published schema (JSON Schema 2020-12): every act with its details; `x-not-recorded` lists what is not recorded."""
+    return Response(json.dumps(SCHEMA, indent=2), media_type="application/schema+json")
 
 
 @router.get("/ledger/consistency", summary="Proof that one checkpoint continues another")

@@ -120,6 +120,7 @@ _GIVES_JOB = (
 )
 _OPEN = (
     "/v1/schemas/job-spec.json",
+    "/v1/schemas/ledger-record.json",
     "/v1/trust",
     "/v1/ledger/checkpoint",
     "/v1/ledger/tile/{path}",

@@ -36,7 +36,7 @@ from qcos.jobs.place import Candidate, candidates, place, where
 from qcos.jobs.reserve import affordable, funds_of, reserve
 from qcos.jobs.spec import JobSpec, read_spec
 from qcos.ledger.append import write
-from qcos.ledger.record import Appended, Record, prepare
+from qcos.ledger.record import Appended, Record, change, prepare
 from qcos.metering.price import PriceBook
 from qcos.policy import store as policies
 from qcos.policy.evaluate import PolicyEngine
@@ -341,6 +341,19 @@ def _proven(job: Job, decided: Appended) -> Job:
 def _records(job: Job, decision: Decision) -> list[Record]:
     """Return the ledger records of an admission or a denial (R5.1)."""
     delegation = tuple(job.context["delegation"])
+    decided = {
+        "job": job.id,
+        "allow": decision.allow,
+        "codes": sorted({r.code for r in decision.reasons}),
+        "policy_version": decision.bundle_version,
+        "input": decision.input_digest,
+        "backend": job.backend,
+        "reserved": job.price,
+        "currency": job.currency,
+        "price_book": job.price_book,
+        "placement": digest(canonical(job.placement)) if job.placement else None,
+        "evidence_level": job.context["level"],
+    }
     return [
         Record(
             act="job.submitted",
@@ -354,6 +367,7 @@ def _records(job: Job, decision: Decision) -> list[Record]:
                 "classification": job.context["classification"],
                 "shots": job.shots,
                 "state": job.state,
+                "change": change(None, job.spec_digest),
             },
         ),
         Record(
@@ -363,19 +377,7 @@ def _records(job: Job, decision: Decision) -> list[Record]:
             project=job.project,
             delegation=delegation,
             reason="; ".join(r.message for r in decision.reasons)[:2000],
-            details={
-                "job": job.id,
-                "allow": decision.allow,
-                "codes": sorted({r.code for r in decision.reasons}),
-                "policy_version": decision.bundle_version,
-                "input": decision.input_digest,
-                "backend": job.backend,
-                "reserved": job.price,
-                "currency": job.currency,
-                "price_book": job.price_book,
-                "placement": digest(canonical(job.placement)) if job.placement else None,
-                "evidence_level": job.context["level"],
-            },
+            details=decided | {"change": change(None, decided)},
         ),
     ]
 

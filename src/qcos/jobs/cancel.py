@@ -16,7 +16,7 @@ from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED, QUEUED, RUNNING, S
 from qcos.jobs.model import Ended, Job, Step
 from qcos.jobs.tenants import by_tenant
 from qcos.ledger.append import append
-from qcos.ledger.record import Record
+from qcos.ledger.record import Record, change
 from qcos.metering import reserve
 
 
@@ -100,6 +100,7 @@ def _record(ended: Ended, actor: str) -> Record:
             "released": job.price,
             "currency": job.currency,
             "code": ended.error.get("code", ""),
+            "change": change({"id": job.id, "state": job.state}, {"id": job.id, "state": ended.state}),
             "spec": job.spec_digest,
             "backend": job.backend,
             "remote_id": str((job.handle or {}).get("remote_id", ""))[:300],

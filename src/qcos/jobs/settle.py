@@ -28,7 +28,7 @@ from qcos.jobs.observe import Collected
 from qcos.jobs.seal import Sealer
 from qcos.jobs.tenants import by_tenant
 from qcos.ledger.append import write
-from qcos.ledger.record import Appended, Record, prepare
+from qcos.ledger.record import Appended, Record, change, prepare
 from qcos.metering import reserve
 from qcos.metering import store as metering
 from qcos.metering.measure import measure
@@ -90,10 +90,18 @@ class Settler:
                 sealed.bundle_id,
                 job.project,
                 delegation=delegation,
-                details=sealed.ledger_details,
+                details=sealed.ledger_details | {"change": change(None, sealed.document_digest)},
             ),
             at,
         )
+        charge = {
+            "amount": bill.amount,
+            "currency": bill.currency,
+            "reserved": job.price,
+            "cost_center": job.cost_center,
+            "price_book": bill.price_book,
+            "shots": collected.facts["shots_executed"],
+        }
         charge_record = prepare(
             job.tenant,
             Record(
@@ -102,14 +110,7 @@ class Settler:
                 job.id,
                 job.project,
                 delegation=delegation,
-                details={
-                    "amount": bill.amount,
-                    "currency": bill.currency,
-                    "reserved": job.price,
-                    "cost_center": job.cost_center,
-                    "price_book": bill.price_book,
-                    "shots": collected.facts["shots_executed"],
-                },
+                details=charge | {"change": change(None, charge)},
             ),
             at,
         )

@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-from qcos.base.canonical import canonical, loads_strict
+from qcos.base.canonical import canonical, digest_of, loads_strict
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Integrity, Limit, QcosError
 from qcos.base.limits import MAX_RECORD_BYTES
@@ -107,6 +107,21 @@ def prepare(tenant: UUID, record: Record, at: dt.datetime) -> Appended:
             hint="record the digest of the document, not the document",
         )
     return Appended(record_id, record, record_bytes, sha256(record_bytes).digest(), at)
+
+
+def change(before: Any, after: Any) -> dict[str, str | None]:  # Any: JSON
+    """Return the member ``change`` of a record's details: the object's state before and after, as digests.
+
+    None stands for an object that was not there yet, or is no more. What a state holds is written for each act in
+    docs/reference/ledger.md. Text that is a digest already is taken as it is.
+    """
+    return {"before": _state_digest(before), "after": _state_digest(after)}
+
+
+def _state_digest(state: Any) -> str | None:  # Any: JSON
+    if state is None or (isinstance(state, str) and state.startswith("sha256:")):
+        return state
+    return digest_of(state)
 
 
 def entry_of(record_bytes: bytes) -> bytes:
