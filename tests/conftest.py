@@ -113,4 +113,13 @@ def component() -> Callable[[str], Path]:
     return find
 
 
-from real_keystores import bao, bao_program, new_token, softhsm  # noqa: E402, F401 - fixtures
+from real_keystores import (  # noqa: E402, F401 - fixtures
+    _aws_credentials,
+    bao,
+    bao_program,
+    kms,
+    localstack,
+    moto,
+    new_token,
+    softhsm,
+)

@@ -1,4 +1,4 @@
-"""Real key stores for tests, as fixtures: SoftHSM2 tokens in a folder of the test run's own, an OpenBao server."""
+"""Real key stores for tests, as fixtures: SoftHSM2 tokens in a folder of the test run's own, an OpenBao server, imitations of KMS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from typing import Any
 
 import hvac
 import pytest
+import requests
 
+import kms_wire
 from qcos.keys.where import TransitAt
 
 PIN = "1234-user"
@@ -148,3 +150,81 @@ def bao(bao_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A server with a transit engine for this worker of the test run."""
     with bao_server(bao_program, tmp_path_factory.mktemp("bao")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _aws_credentials() -> None:
+    """Credentials for loopback servers, where AWS's library looks for them; nothing else of this machine's is looked at."""
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": kms_wire.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": kms_wire.SECRET_KEY,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@pytest.fixture(scope="session")
+def kms(_aws_credentials: None) -> Iterator[kms_wire.Wire]:
+    """A server that speaks KMS's protocol; see `kms_wire` for what that shows."""
+    with kms_wire.kms_wire() as wire:
+        yield wire
+
+
+@pytest.fixture(scope="session")
+def moto(_aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of moto's server: an independent imitation of KMS, without ML-DSA."""
+    port, folder = free_port(), tmp_path_factory.mktemp("moto")
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _until(lambda: requests.get(f"{url}/moto-api/", timeout=5).ok, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def localstack(
+    _aws_credentials: None, component: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of LocalStack's KMS: another one, right about asymmetric keys, without ML-DSA."""
+    python, folder, port = component("localstack"), tmp_path_factory.mktemp("localstack"), free_port()
+    variables = {
+        "SERVICES": "kms",
+        "STRICT_SERVICE_LOADING": "1",
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "LOCALSTACK_HOST": f"127.0.0.1:{port}",
+        "DISABLE_EVENTS": "1",
+        "SKIP_SSL_CERT_DOWNLOAD": "1",
+        "DNS_ADDRESS": "0",
+        "FILESYSTEM_ROOT": str(folder / "fs"),
+        "GATEWAY_SERVER": "hypercorn",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(python), "-m", "localstack.runtime.main"],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **variables},
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _until(lambda: requests.get(f"{url}/_localstack/health", timeout=5).ok, process)
+        yield url
+    finally:
+        process.kill()  # it does not end on SIGTERM in less than ten seconds
+        process.wait(30)
+
+
+def _until(answers: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        with contextlib.suppress(requests.RequestException):  # not up yet
+            if answers():
+                return
+        assert process.poll() is None, "the server ended"
+        time.sleep(0.1)
+    raise AssertionError("the server does not answer")

@@ -25,11 +25,12 @@ from qcos.keys.keystore import (
     Keystore,
     demand_settings,
     open_file_keystore,
+    open_kms_keystore,
     open_token_keystore,
     open_transit_keystore,
 )
 from qcos.keys.model import Keyring
-from qcos.keys.where import TokenAt, TransitAt
+from qcos.keys.where import KmsAt, TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper
 from qcos.ledger.anchor.bitcoin import OpenTimestamps
 from qcos.ledger.anchor.ethereum import Ethereum
@@ -88,6 +89,8 @@ def open_keystore(settings: Settings) -> Keystore:
         )
     if settings.keystore == "transit":
         return open_transit_keystore(settings.keys, _transit_at(settings))
+    if settings.keystore == "awskms":
+        return open_kms_keystore(settings.keys, _kms_at(settings))
     return open_token_keystore(settings.keys, _token_at(settings))
 
 
@@ -113,6 +116,17 @@ def _transit_at(settings: Settings) -> TransitAt:
         mount=settings.transit_mount,
         approle_mount=settings.transit_approle_mount,
         label=settings.transit_label,
+    )
+
+
+def _kms_at(settings: Settings) -> KmsAt:
+    demand_settings("awskms", kms_wrapping_key=settings.kms_wrapping_key)
+    return KmsAt(
+        wrapping_key=settings.kms_wrapping_key,
+        mldsa_key=settings.kms_mldsa_key,
+        countersigning_key=settings.kms_countersigning_key,
+        region=settings.kms_region,
+        endpoint=settings.kms_endpoint,
     )
 
 

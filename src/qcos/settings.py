@@ -43,9 +43,9 @@ class Settings(BaseSettings):
     key_passphrase: SecretStr = Field(
         default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only."
     )
-    keystore: Literal["file", "pkcs11", "transit"] = Field(
+    keystore: Literal["file", "pkcs11", "transit", "awskms"] = Field(
         default="file",
-        description="What holds or wraps the keys: files, a PKCS#11 token, or Vault's transit engine; see keystores.md.",
+        description="What holds or wraps the keys: files, a PKCS#11 token, Vault's transit engine, or AWS KMS; see keystores.md.",
     )
     pkcs11_module: str = Field(default="", description="Path of the token's PKCS#11 module.")
     pkcs11_token: str = Field(
@@ -77,6 +77,22 @@ class Settings(BaseSettings):
         max_length=40,
         pattern=r"^[A-Za-z0-9_.-]+$",
         description="What the names of this installation's keys on the server begin with.",
+    )
+    kms_region: str = Field(
+        default="", description="AWS region of the keys; empty: as AWS's own programs find it."
+    )
+    kms_endpoint: str = Field(
+        default="", description="URL of a private endpoint of AWS KMS; empty: the region's."
+    )
+    kms_wrapping_key: str = Field(
+        default="", description="Symmetric KMS key that wraps: its id, ARN or alias/name."
+    )
+    kms_mldsa_key: str = Field(
+        default="",
+        description="ML_DSA_65 KMS key that signs evidence; empty: that key is a wrapped file.",
+    )
+    kms_countersigning_key: str = Field(
+        default="", description="ECC_NIST_P384 KMS key that countersigns evidence; empty: none does."
     )
     policy_deadline_s: float = Field(
         default=POLICY_DEADLINE_S, gt=0, le=10, description="Seconds one policy evaluation may take."

@@ -8,31 +8,30 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kms_wire import REGION, Wire
 from qcos.base.errors import Integrity
 from qcos.keys import transit
+from qcos.keys.awskms import Kms, kms_signer
 from qcos.keys.file import ROLES, FileKeyring
 from qcos.keys.model import Signer
 from qcos.keys.pkcs11 import Token, make_keys, token_signer
 from qcos.keys.signer import PublicKey
 from qcos.keys.vault import Server
-from qcos.keys.where import TokenAt
+from qcos.keys.where import KmsAt, TokenAt
 from real_keystores import PIN, Bao, MakeToken
 
 Open = Callable[[], Signer]
 """Opens the same key each time."""
 
 STORES = (
-    "file ML-DSA-65",
-    "file Ed25519",
-    "file ML-DSA-44",
-    "file ECDSA-P384",
-    "pkcs11 ECDSA-P384",
-    "transit ECDSA-P384",
-    "transit Ed25519",
+    *("file ML-DSA-65", "file Ed25519", "file ML-DSA-44", "file ECDSA-P384"),
+    *("pkcs11 ECDSA-P384", "transit ECDSA-P384", "transit Ed25519"),
+    *("awskms ML-DSA-65", "awskms ECDSA-P384", "localstack ECDSA-P384"),
 )
 BIG = b"\xa5" * 1_000_003  # larger than any key store takes at once
 
@@ -59,12 +58,26 @@ def _from_server(bao: Bao, algorithm: str) -> Open:
     return lambda: transit.transit_signer(Server(at), what)
 
 
+def _from_kms(url: str, key: str, algorithm: str, region: str) -> Open:
+    spec = {"ML-DSA-65": "ML_DSA_65", "ECDSA-P384": "ECC_NIST_P384"}[algorithm]
+    return lambda: kms_signer(Kms(KmsAt("", region=region, endpoint=url)), key, spec)
+
+
 @pytest.fixture(params=STORES)
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     store, _, algorithm = request.param.partition(" ")
     if store == "pkcs11":
         make: MakeToken = request.getfixturevalue("new_token")
         return _from_token(request.getfixturevalue("softhsm"), make())
+    if store == "localstack":
+        url = request.getfixturevalue("localstack")
+        client = boto3.client("kms", region_name="us-east-1", endpoint_url=url)
+        made = client.create_key(KeySpec="ECC_NIST_P384", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+        return _from_kms(url, made, algorithm, "us-east-1")
+    if store == "awskms":
+        wire: Wire = request.getfixturevalue("kms")
+        key = wire.make({"ML-DSA-65": "ML_DSA_65", "ECDSA-P384": "ECC_NIST_P384"}[algorithm])
+        return _from_kms(wire.url, key.arn, algorithm, REGION)
     if store == "transit":
         return _from_server(request.getfixturevalue("bao"), algorithm)
     role = {"ML-DSA-65": "evidence-mldsa65", "Ed25519": "evidence-ed25519", "ML-DSA-44": "ledger-mldsa44"}

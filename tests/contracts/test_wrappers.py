@@ -10,16 +10,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kms_wire import REGION, Wire
 from qcos.base.errors import Integrity, Invalid
 from qcos.base.limits import MAX_WRAP_CONTEXT_BYTES, MAX_WRAPPED_KEY_BYTES
 from qcos.keys import transit
+from qcos.keys.awskms import Kms, KmsWrapper
 from qcos.keys.pkcs11 import Token, TokenWrapper, make_keys
 from qcos.keys.vault import Server
-from qcos.keys.where import TokenAt
+from qcos.keys.where import KmsAt, TokenAt
 from qcos.keys.wrap import KEY_FILE, KeyWrapper, MemoryWrapper, open_file_wrapper, wrapped_by
 from real_keystores import PIN, Bao, MakeToken
 
@@ -50,8 +53,40 @@ def _on_server(bao: Bao) -> Make:
     return make
 
 
-@pytest.fixture(params=["file", "file under a passphrase", "pkcs11", "transit"])
+def _in_kms(url: str, region: str) -> Make:
+    at = KmsAt("", region=region, endpoint=url)
+    client = boto3.client("kms", region_name=region, endpoint_url=url)
+    keys: dict[str, str] = {}
+
+    def make(name: str) -> KeyWrapper:
+        if name not in keys:
+            keys[name] = client.create_key(KeySpec="SYMMETRIC_DEFAULT", KeyUsage="ENCRYPT_DECRYPT")[
+                "KeyMetadata"
+            ]["KeyId"]
+        return KmsWrapper(Kms(at), keys[name])
+
+    return make
+
+
+def _on_the_wire(kms: Wire) -> Make:
+    keys: dict[str, str] = {}
+
+    def make(name: str) -> KeyWrapper:
+        if name not in keys:
+            keys[name] = kms.make("SYMMETRIC_DEFAULT").key_id
+        return KmsWrapper(Kms(KmsAt("", region=REGION, endpoint=kms.url)), keys[name])
+
+    return make
+
+
+@pytest.fixture(
+    params=["file", "file under a passphrase", "pkcs11", "transit", "awskms on the wire", "awskms by moto"]
+)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    if request.param == "awskms on the wire":
+        return _on_the_wire(request.getfixturevalue("kms"))
+    if request.param == "awskms by moto":
+        return _in_kms(request.getfixturevalue("moto"), REGION)
     if request.param == "transit":
         return _on_server(request.getfixturevalue("bao"))
     if request.param == "pkcs11":

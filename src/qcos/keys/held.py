@@ -90,3 +90,13 @@ def p384_digest(data: bytes) -> bytes:
     P-384 with SHA-384 only.
     """
     return hashlib.sha512(data).digest()[:48]
+
+
+def mldsa_mu(public: PublicKey, data: bytes) -> bytes:
+    """Return the 64 bytes that an ML-DSA key signs of the data: the message representative (FIPS 204, 6.2 and 5.2).
+
+    Pure ML-DSA with the empty context: mu = H(H(pk, 64) || 0 || 0 || M, 64), H being SHAKE256. A signature over mu is
+    the very signature over the data; this is not HashML-DSA.
+    """
+    seen = hashlib.shake_256(public.raw).digest(64)
+    return hashlib.shake_256(seen + b"\0\0" + data).digest(64)

@@ -12,7 +12,7 @@ from pathlib import Path
 from qcos.base.errors import Invalid
 from qcos.keys.file import COUNTERSIGNER, FileKeyring
 from qcos.keys.model import Signer
-from qcos.keys.where import TokenAt, TransitAt
+from qcos.keys.where import KmsAt, TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper, open_file_wrapper, open_the_same
 
 
@@ -83,6 +83,26 @@ def open_transit_keystore(directory: Path, at: TransitAt) -> Keystore:
         COUNTERSIGNER: transit_signer(server, "countersign"),
         "evidence-ed25519": transit_signer(server, "ed25519"),
     }
+    return Keystore(directory, wrapper, held)
+
+
+def open_kms_keystore(directory: Path, at: KmsAt) -> Keystore:
+    """Open keys in AWS KMS, which its administrators made; QCOS makes none there.
+
+    Raises:
+        Invalid: ``keys.extra``, ``keys.settings``, ``keys.store_key``, ``keys.protection``.
+        Integrity: ``keys.missing``, ``keys.changed``.
+        Unavailable: ``keys.store_away``, ``keys.store_denied``, ``keys.store_answer``.
+    """
+    from qcos.keys.awskms import Kms, KmsWrapper, kms_signer
+
+    kms = Kms(at)
+    wrapper = open_the_same(directory, "awskms", lambda: None, lambda: KmsWrapper(kms, at.wrapping_key))
+    asked = {
+        "evidence-mldsa65": (at.mldsa_key, "ML_DSA_65"),
+        COUNTERSIGNER: (at.countersigning_key, "ECC_NIST_P384"),
+    }
+    held = {role: kms_signer(kms, key, spec) for role, (key, spec) in asked.items() if key}
     return Keystore(directory, wrapper, held)
 
 

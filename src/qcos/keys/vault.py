@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from qcos.base.errors import Invalid, Unavailable
 from qcos.base.limits import KEYSTORE_ATTEMPTS, KEYSTORE_CALL_S, KEYSTORE_PAUSE_S
 from qcos.keys.folder import read_secret
-from qcos.keys.where import TransitAt
+from qcos.keys.where import TransitAt, demand_private
 
 try:
     import hvac
@@ -47,7 +45,7 @@ class Server:
 
     def __init__(self, at: TransitAt) -> None:
         self.at = at
-        _demand_private(at.url)
+        demand_private(at.url, "QCOS_TRANSIT_URL")
         self._own = threading.local()
         self._lock = threading.Lock()
         self._token = ""
@@ -176,19 +174,3 @@ def _data(answer: Any) -> dict[str, Any]:  # Any: JSON, or a response without an
     raise Unavailable(
         "keys.store_answer", "the key store answers something else than it should", got=repr(answer)[:100]
     )
-
-
-def _demand_private(url: str) -> None:
-    parts = urlsplit(url)
-    try:
-        here = ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        here = parts.hostname == "localhost"
-    if parts.scheme != "https" and not (parts.scheme == "http" and here):
-        raise Invalid(
-            "keys.settings",
-            "the key store would be talked to in clear",
-            subject="QCOS_TRANSIT_URL",
-            expected="an https:// URL; http:// only on this machine",
-            got=url[:200],
-        )

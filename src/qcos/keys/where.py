@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from qcos.base.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +52,43 @@ class TransitAt:
     mount: str = "transit"
     approle_mount: str = "approle"
     label: str = "qcos"
+
+
+@dataclass(frozen=True, slots=True)
+class KmsAt:
+    """Which keys of AWS KMS are used. Credentials come from where AWS's own programs have them.
+
+    Attributes:
+        wrapping_key: Symmetric key: its id, ARN or alias.
+        mldsa_key: ML_DSA_65 key that makes the first signature of evidence; empty: that key is a wrapped file.
+        countersigning_key: ECC_NIST_P384 key; empty: nothing countersigns.
+        region: AWS region; empty: as AWS's own programs find it.
+        endpoint: URL of a private endpoint; empty: the region's.
+    """
+
+    wrapping_key: str
+    mldsa_key: str = ""
+    countersigning_key: str = ""
+    region: str = ""
+    endpoint: str = ""
+
+
+def demand_private(url: str, setting: str) -> None:
+    """Demand that nobody can listen on the way to a key store.
+
+    Raises:
+        Invalid: ``keys.settings``.
+    """
+    parts = urlsplit(url)
+    try:
+        here = ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        here = parts.hostname == "localhost"
+    if parts.scheme != "https" and not (parts.scheme == "http" and here):
+        raise Invalid(
+            "keys.settings",
+            "the key store would be talked to in clear",
+            subject=setting,
+            expected="an https:// URL; http:// only on this machine",
+            got=url[:200],
+        )
