@@ -32,6 +32,7 @@ ONE = {
         "import qcos.drivers.cirq.driver",
     ),
     "circuits are parsed in a process that can be killed": ("qcos.jobs.admit", "import qiskit"),
+    "a key store's library lives in its module": ("qcos.keys.wrap", "import hvac"),
     "pydantic only at the edge": ("qcos.metering.price", "from pydantic import BaseModel"),
 }
 
