@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 PROMISED = """
 up worker whoami version login trust
 job submit|show|list|watch|cancel|estimate|result|validate
-evidence get|verify
+evidence get|verify|export
 ledger checkpoint|proof|verify|search|consistency|fsck
 policy list|show|test|upload|activate|explain
 budget list|set

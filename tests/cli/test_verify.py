@@ -188,3 +188,43 @@ def test_policies_are_tested_without_a_server(offline: Run, tmp_path: Path) -> N
     ran = offline("policy", "test", tmp_path)
     assert ran.code == 1
     assert "test_many" in ran.out
+
+
+@pytest.mark.parametrize("form", ["dsse", "in-toto", "sigstore"])
+def test_exports_are_made_offline(offline: Run, bundle: Path, form: str) -> None:
+    """R4.2: views of what the bundle holds."""
+    ran = offline("evidence", "export", bundle, "--format", form)
+    assert ran.code == 0
+    envelope = json.loads(ran.out)
+    envelope = envelope.get("dsseEnvelope", envelope)
+    assert envelope["payload"] == json.loads(bundle.read_text())["proof"]["envelope"]["payload"]
+
+
+def test_an_export_says_what_it_lacks(offline: Run, bundle: Path, tmp_path: Path) -> None:
+    ran = offline("evidence", "export", bundle, "-f", "sigstore", "-o", tmp_path / "s.json", "--json")
+    assert "time stamp is over the ML-DSA-65 signature" in ran.json()["note"]
+    ran = offline("evidence", "export", bundle, "-f", "ro-crate", "-o", tmp_path / "crate.zip", "--json")
+    assert ran.json()["bytes"] == (tmp_path / "crate.zip").stat().st_size
+
+
+def test_exports_that_cannot_be_made_say_why(offline: Run, bundle: Path, tmp_path: Path) -> None:
+    assert "cli.output" in offline("evidence", "export", bundle, "-f", "ro-crate", "--json").err
+    assert (
+        "client.not_configured"
+        in offline("evidence", "export", bundle, "-f", "cose", "-o", tmp_path / "s", "--json").err
+    )
+    assert offline("evidence", "export", bundle, "-f", "pdf").code == 2
+    bundle.write_text("{}")
+    assert "evidence.document" in offline("evidence", "export", bundle, "-f", "dsse", "--json").err
+
+
+def test_a_named_material_is_compared(offline: Run, bundle: Path, trust: Path, tmp_path: Path) -> None:
+    """R4.2: and the caller's own slips are told apart from a bundle that is wrong."""
+    file = tmp_path / "result"
+    file.write_bytes(OUTPUT)
+    check = ("evidence", "verify", bundle, "--trust", trust)
+    assert offline(*check, "--material", f"output={file}", "--level", "standard").code == 0
+    assert offline(*check, "--material", f"circuit/0={file}").code == 1
+    assert offline(*check, "--level", "full").code == 1
+    for wrong in (["--material", "output"], ["--material", f"={file}"], ["--level", "extreme"]):
+        assert offline(*check, *wrong).code == 2

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from qcos.base.limits import MAX_MATERIAL_BYTES, MAX_MATERIALS_BYTES
-from qcos.evidence.bundle import seal_all
+from qcos.evidence.bundle import payload_of, seal_all
 from qcos.evidence.levels import LEVELS, MAY_BE_ABSENT
 from qcos.evidence.verify import REQUIRED, REQUIRED_LEDGER
 
-from .conftest import Instance, facts
+from .conftest import Instance, facts, full_facts
 
 REFERENCE = pathlib.Path(__file__).parents[2] / "docs" / "reference"
 PAGE, TIME = REFERENCE / "evidence.md", REFERENCE / "timestamp.md"
@@ -80,3 +80,29 @@ def test_the_page_of_levels_names_every_member() -> None:
     for name in MAY_BE_ABSENT | {"decision-input", "proof.decision", "evidence.toolchain"}:
         assert f"`{name}" in text
     assert f"{MAX_MATERIAL_BYTES // 1024**2} MiB" in text and f"{MAX_MATERIALS_BYTES // 1024**2} MiB" in text
+
+
+def test_the_decision_is_checked_as_the_page_says(instance: Instance, tmp_path: pathlib.Path) -> None:
+    """R3.6, R4.2: and its place in the ledger, by the lines the page has for the record of the sealing."""
+    page = REFERENCE.parent / "how-to" / "verify-offline-with-openssl.md"
+    sealed = instance.seal(full_facts())
+    (tmp_path / "bundle.json").write_text(json.dumps(instance.bundle(sealed)))
+    (tmp_path / "statement.json").write_bytes(payload_of(sealed.document))
+
+    def run(code: str) -> list[str]:
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.splitlines()
+
+    text = page.read_text()
+    (decision,) = re.findall(r"```python run=decision\n(.*?)```", text, re.DOTALL)
+    (ledger,) = re.findall(r"```python run=ledger\n(.*?)```", text, re.DOTALL)
+    assert run(decision) == [
+        "the record is the one named: True",
+        "it allows this job: True",
+        "on this input: True",
+    ]
+    (line,) = re.findall(r"`(proof = \{.*?\})`", text)
+    reads = next(line for line in ledger.splitlines() if line.startswith("proof = "))
+    assert run(ledger.replace(reads, f"{reads}\n{line}"))[0] == "in the ledger: True"
+    assert run(ledger)[0] == "in the ledger: True"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +192,40 @@ def test_the_command_line_fetches_and_verifies_all_of_it(
         "--json",
     )
     assert [c["name"] for c in json.loads(done.stdout)["checks"] if not c["ok"]] == ["material transpiled/0"]
+
+
+def test_the_page_on_exports_does_what_it_says(
+    shared_house: House, tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    """R4.2: every export of a real bundle by the commands of the page, and its own check of the COSE statement."""
+    house = shared_house
+    job, _, _ = _job(house, "full")
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "export-evidence.md").read_text()
+    shell, python, stamp = re.findall(r"```(?:sh|python).*?\n(.*?)```", text, re.DOTALL)
+    environment = clean_environment | {"QCOS_URL": house.qcos.url, "QCOS_TOKEN": house.engineer.token}
+    environment["PATH"] = f"{Path(QCOS).parent}:{environment['PATH']}"
+
+    def run(command: str) -> str:
+        done = subprocess.run(
+            ["sh", "-ec", command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    (tmp_path / "trust.json").write_bytes(house.qcos.trust_file.read_bytes())
+    run(f"qcos evidence get {job['job_id']} -o bundle.json --materials documents")
+    (tmp_path / "check.py").write_text(python)
+    run(shell)
+    said = run("python -W ignore check.py").splitlines()
+    assert said == [
+        f"signed by {house.qcos.trust['origin']} for {job['bundle_id']}",
+        "the bundle's statement: True",
+    ]
+    assert "Verification: OK" in run(stamp)
+    (record,) = house.records(object=job["bundle_id"], act="evidence.signed")
+    assert record["details"]["document"] == _sha256((tmp_path / "statement.scitt").read_bytes())
+    assert record["actor"] == house.engineer.id
+    with zipfile.ZipFile(tmp_path / "crate.zip") as crate:
+        assert "documents/transpiled/0" in crate.namelist()
+    environment["QCOS_URL"] = "http://127.0.0.1:9"
+    run("\n".join(line for line in shell.splitlines() if "cose" not in line))  # offline

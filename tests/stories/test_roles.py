@@ -33,6 +33,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/jobs/{job_id}/evidence"): MEMBERS,
     ("GET", "/v1/jobs/{job_id}/evidence/materials"): MEMBERS,
     ("GET", "/v1/jobs/{job_id}/evidence/materials/{name}"): MEMBERS,
+    ("POST", "/v1/jobs/{job_id}/evidence/cose"): MEMBERS,
     ("GET", "/v1/decisions/{decision_id}"): MEMBERS,
     ("POST", "/v1/jobs/{job_id}/cancel"): ENGINEERS,
     ("GET", "/v1/backends"): EVERYBODY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,22 @@ from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.cli.options import AsJson, Trust, read_bytes, read_object, write_file
 from qcos.cli.output import ERASED, FAILED_CHECK, emit, members, plain, styled, write
 from qcos.client import from_environment
+from qcos.evidence import export as exports
+from qcos.evidence.crate import to_ro_crate
 from qcos.evidence.folder import read_materials, write_material
 from qcos.evidence.report import Report
 from qcos.evidence.verify import verify as verify_bundle
+
+
+class Form(StrEnum):
+    """What a bundle can be exported as."""
+
+    dsse = "dsse"
+    in_toto = "in-toto"
+    sigstore = "sigstore"
+    cose = "cose"
+    ro_crate = "ro-crate"
+
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Fetch evidence bundles; verify them offline."
@@ -112,6 +126,53 @@ def verify(
     emit(report.as_dict(), as_json, lambda console: show_checks(console, report))
     if not report.ok:
         raise typer.Exit(ERASED if report.erased else FAILED_CHECK)
+
+
+@app.command()
+def export(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's file.")],
+    form: Annotated[Form, typer.Option("--format", "-f", help="What to write. Only `cose` needs a server.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write instead of standard output.")
+    ] = None,
+    signature: Annotated[
+        str, typer.Option(help="Of `sigstore`: Ed25519, or ML-DSA-65 with its time stamp.")
+    ] = "Ed25519",
+    materials: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of `ro-crate`: folder of documents to go along.")
+    ] = None,
+    trust: Annotated[Path | None, typer.Option(help="Of `ro-crate`: trust document to go along.")] = None,
+    licence: Annotated[str, typer.Option("--license", help="Of `ro-crate`: URI of the data's licence.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle in a form that other tools read. Verify it first: nothing is checked here but digests."""
+    document = read_bytes(bundle, at_most=CLIENT_ANSWER_BYTES)
+    read = exports.read(document)
+    if output is None and form in (Form.cose, Form.ro_crate):
+        raise Invalid("cli.output", f"{form} is no text", expected="--output FILE")
+    note = ""
+    match form:
+        case Form.dsse:
+            data = exports.to_dsse(read)
+        case Form.in_toto:
+            data = exports.to_in_toto(read)
+        case Form.sigstore:
+            data, why = exports.to_sigstore(read, signature)
+            note = f"without a time stamp: {why}" if why else ""
+        case Form.ro_crate:
+            given = read_materials(materials) if materials is not None else {}
+            pinned = read_bytes(trust) if trust is not None else None
+            data = to_ro_crate(document, read, given, pinned, licence=licence)
+        case Form.cose:
+            with from_environment() as client:
+                data = client.jobs.cose(read["job_id"])
+    if output is None:
+        write(data.decode())
+        return
+    write_file(output, data)
+    wrote = {"file": str(output), "bytes": len(data), "format": form.value, "note": note}
+    line = f"{len(data)} bytes in {output}" + (f", {note}" if note else "")
+    emit(wrote, as_json, lambda console: console.print(line))
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -121,6 +121,11 @@ class Jobs:
         path = "/".join(quoted(part) for part in name.split("/"))
         return self._transport.call("GET", f"jobs/{quoted(job_id)}/evidence/materials/{path}").body
 
+    def cose(self, job_id: str) -> bytes:
+        """Return the evidence's statement as a SCITT Signed Statement (COSE_Sign1), signed by the server for this call."""
+        path = f"jobs/{quoted(job_id)}/evidence/cose"
+        return self._transport.call("POST", path, accept="application/scitt-statement+cose").body
+
     def steps(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[Step]:
         """Return the steps of a job as they happen, each once; ends with the job.
 

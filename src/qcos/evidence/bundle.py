@@ -212,6 +212,19 @@ def attach(
     return in_reading_order(bundle)
 
 
+def payload_of(document: bytes) -> bytes:
+    """Return the exact bytes of the statement that a stored bundle holds; nothing of it is verified.
+
+    Raises:
+        Integrity: ``evidence.document`` when what was stored is no bundle.
+    """
+    try:
+        bundle = loads_strict(document, subject="evidence bundle")
+        return from_base64(bundle["proof"]["envelope"]["payload"], "/proof/envelope/payload")
+    except (QcosError, LookupError, TypeError, AttributeError):
+        raise Integrity("evidence.document", "what is stored is no evidence bundle") from None
+
+
 def statement_of(document: bytes) -> dict[str, Any]:  # Any: JSON
     """Return the statement that a stored bundle holds; nothing of it is verified.
 
@@ -219,12 +232,10 @@ def statement_of(document: bytes) -> dict[str, Any]:  # Any: JSON
         Integrity: ``evidence.document`` when what was stored is no bundle.
     """
     try:
-        bundle = loads_strict(document, subject="evidence bundle")
-        payload = from_base64(bundle["proof"]["envelope"]["payload"], "/proof/envelope/payload")
-        statement: dict[str, Any] = loads_strict(payload, subject="statement")
+        statement: dict[str, Any] = loads_strict(payload_of(document), subject="statement")
         if isinstance(statement["predicate"], dict):
             return statement
-    except (QcosError, LookupError, TypeError, AttributeError):
+    except (QcosError, LookupError, TypeError):
         pass
     raise Integrity("evidence.document", "what is stored is no evidence bundle")
 
