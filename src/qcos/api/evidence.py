@@ -144,13 +144,15 @@ async def sign_cose(request: Request, job_id: str) -> Response:
 
     def record(caller: Act) -> None:
         _kept(caller, job_id)
-        details = {
-            "job": job_id,
-            "format": "cose",
-            "document": digest(data),
-            "statement": stored.statement_digest,
-        }
-        caller.record("evidence.signed", stored.id, project=job.project, **details)
+        caller.record(
+            "evidence.signed",
+            stored.id,
+            project=job.project,
+            job=job_id,
+            format="cose",
+            document=digest(data),
+            statement=stored.statement_digest,
+        )
 
     await see(request, record)
     return Response(data, 201, media_type=cose.MEDIA_TYPE)
