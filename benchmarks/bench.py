@@ -3,7 +3,7 @@
 Starts a real installation (embedded PostgreSQL, fsync on, one worker for Aer) and measures
 
 * submit to decision and submit to sealed, one client, one job after the other;
-* governed jobs a second to sealed, several clients at once;
+* governed jobs a second to sealed, several clients at once, and the processor time of each process for one of them;
 * the same circuits on Aer alone (the peer);
 * the floor: the same number of commits and ML-DSA-65 signatures, nothing else.
 
@@ -58,6 +58,14 @@ CIRCUITS = {
         + "c = measure q;\n",
     ),
 }
+ROLES = {
+    "qcos.api": "api",
+    "qcos.worker": "worker",
+    "qcos.duties": "duties",
+    "qcos.policy.engine": "policy_engine",
+    "qcos.circuits.child": "circuit_reader",
+    "qcos.drivers.aer.child": "aer",
+}  # by the module that a process runs
 SHOTS = 1000
 PROJECT = "benchmark"
 
@@ -180,7 +188,7 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
     api = next(p for p in psutil.Process(ready["pid"]).children(recursive=True) if "qcos.api" in p.cmdline())
     console.print(
         f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, "
-        f"{sign_ms:.3f} ms an ML-DSA-65 signature; CPU a job: {cpu}[/]"
+        f"{sign_ms:.3f} ms an ML-DSA-65 signature[/]"
     )
     return [
         Row("submit_to_decision_p50_ms", percentile(decisions, 50), "ms", commit_ms),
@@ -204,6 +212,8 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
         Row("governed_jobs_per_s", per_second, "1/s", 1000 / job_ms, "Aer alone", 1000 / aer_ms),
         Row("api_rss_mb", api.memory_info().rss / 1e6, "MB"),
         Row("commits_per_job", per_job, "1"),
+        Row("cpu_ms_per_job", sum(cpu.values()), "ms", job_ms, "Aer alone", aer_ms),
+        *(Row(f"cpu_ms_per_job_{role}", ms, "ms") for role, ms in sorted(cpu.items())),
         *pieces(),
     ]
 
@@ -258,8 +268,8 @@ def parallel(
     bodies: list[bytes],
     given: argparse.Namespace,
     console: Console,
-) -> tuple[float, str]:
-    """Return governed jobs a second from the first submission to the last sealing, and where the CPU went."""
+) -> tuple[float, dict[str, float]]:
+    """Return governed jobs a second from the first submission to the last sealing, and CPU milliseconds a job by process."""
     share = given.parallel // given.clients
     started = cpu_times(ready["pid"], data)
     began = time.time()
@@ -285,10 +295,8 @@ def parallel(
     finished = max([*newest, *(dt.datetime.fromisoformat(job["updated_at"]).timestamp() for job in page)])
     count = share * given.clients
     used = cpu_times(ready["pid"], data)
-    shares = ", ".join(
-        f"{name} {1000 * (used[name] - started.get(name, 0)) / count:.1f} ms" for name in sorted(used)
-    )
-    return count / (finished - began), shares
+    spent = {role: 1000 * (seconds - started.get(role, 0)) / count for role, seconds in used.items()}
+    return count / (finished - began), spent
 
 
 def cpu_times(pid: int, data: Path) -> dict[str, float]:
@@ -298,10 +306,8 @@ def cpu_times(pid: int, data: Path) -> dict[str, float]:
     for process in [*psutil.Process(pid).children(recursive=True), *psutil.Process(postmaster).children()]:
         try:
             line = process.cmdline()
-            role = next(
-                (part for part in line if part.startswith("qcos.")),
-                "postgres" if "postgres" in process.name() else None,
-            )
+            module = next((part for part in line if part in ROLES), None)
+            role = ROLES[module] if module else "postgres" if "postgres" in process.name() else None
             if role is not None:
                 used[role] = used.get(role, 0.0) + sum(process.cpu_times()[:2])
         except psutil.Error:

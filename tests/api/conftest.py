@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
-from starlette.testclient import TestClient
 
 from conftest import Database
 from qcos.administration.installation import create_tenant
@@ -52,7 +57,8 @@ class Door:
 
     api: Api
     tenant: UUID
-    http: TestClient
+    app: FastAPI
+    http: httpx.Client
 
     def spec(self, *, shots: int = 100, **parts: Any) -> dict[str, Any]:
         return {
@@ -77,6 +83,30 @@ class Door:
             return list(connection.exec_driver_sql(sql))
 
 
+class _To(httpx.HTTPTransport):
+    """Brings requests to a port of this machine, whatever host they name."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        return super().handle_request(request)
+
+
+@contextmanager
+def _served(app: FastAPI) -> Iterator[int]:
+    """Serve an application in a thread of this process, as `qcos.api.main.serve` does; gives the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.fixture
 def door(database: Database, tmp_path: Path) -> Iterator[Door]:
     api = make_api(Settings(data=tmp_path, database_url=SecretStr(database.app_url), pool_size=8))
@@ -91,7 +121,11 @@ def door(database: Database, tmp_path: Path) -> Iterator[Door]:
         backends.register(connection, [BACKEND], now())
         backends.touch(connection, "paper", now())
     headers = {"Authorization": f"Bearer {minted.text}"}
-    with TestClient(
-        create_app(api), "http://testserver/v1", raise_server_exceptions=False, headers=headers
-    ) as http:
-        yield Door(api, tenant, http)
+    app = create_app(api)
+    with (
+        _served(app) as port,
+        httpx.Client(
+            transport=_To(port), base_url="http://testserver/v1", headers=headers, timeout=60
+        ) as http,
+    ):
+        yield Door(api, tenant, app, http)

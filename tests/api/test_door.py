@@ -41,7 +41,7 @@ def test_an_unexpected_error_is_a_problem_without_its_inside(
     def breaks() -> None:
         raise RuntimeError("the inside")
 
-    door.http.app.include_router(router)  # type: ignore[attr-defined]
+    door.app.include_router(router)
     with caplog.at_level(logging.ERROR):
         response = door.http.get("/breaks")
     assert response.status_code == 500

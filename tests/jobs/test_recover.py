@@ -39,3 +39,23 @@ def test_a_job_with_its_task_is_left_alone(world: World) -> None:
 def test_an_empty_queue_is_told_as_empty(world: World) -> None:
     """R7.2: a depth of zero is a measurement."""
     assert recover(world.engine).depths == {"run:paid": 0}
+
+
+def test_a_result_that_cannot_be_sealed_is_tried_again_less_and_less_often(world: World) -> None:
+    """Its price book may be away for days: after each attempt it rests twice as long, at most five minutes."""
+    task = world.submit()
+    _lose_tasks(world)
+    for attempt, rests_s in ((1, 3), (2, 6), (5, 48), (8, 300), (1000, 300)):
+        for age_s, tried in ((rests_s - 1, 0), (rests_s + 1, 1)):
+            world.rows(
+                "update qcos.job set state = 'collected', attempt = %(n)s, updated = now() - make_interval(secs => %(age)s)",
+                n=attempt,
+                age=age_s,
+            )
+            assert recover(world.engine).enqueued == tried, (attempt, age_s)
+        _lose_tasks(world)
+    world.rows("update qcos.job set state = 'submitting', updated = now() - interval '4 seconds'")
+    assert recover(world.engine).enqueued == 1, (
+        "work that lost its task does not rest, whatever it went through"
+    )
+    assert world.job(task).attempt == 1000

@@ -147,6 +147,17 @@ def load(connection: sa.Connection, at: dt.datetime | None = None) -> list[Backe
     return [_status(row, at) for row in connection.execute(query)]
 
 
+# As text: compiling it anew for each number of backends took a twelfth of a worker's time.
+_RECORD_OUTCOMES = """
+    insert into qcos.backend_history as h (backend, day, jobs, succeeded, microseconds)
+    select a.name, %(day)s::date, a.jobs, a.succeeded, a.microseconds
+      from unnest(%(names)s::text[], %(jobs)s::bigint[], %(succeeded)s::bigint[], %(microseconds)s::bigint[])
+           as a (name, jobs, succeeded, microseconds)
+        on conflict (backend, day) do update
+       set jobs = h.jobs + excluded.jobs, succeeded = h.succeeded + excluded.succeeded,
+           microseconds = h.microseconds + excluded.microseconds"""
+
+
 def record_outcomes(
     connection: sa.Connection, outcomes: Sequence[JobOutcome], at: dt.datetime | None = None
 ) -> None:
@@ -159,19 +170,16 @@ def record_outcomes(
         total[2] += max(0, round(outcome.seconds * 1_000_000))
     if not sums:
         return
-    day = (at or now()).date()
-    insert = pg.insert(HISTORY).values(
-        [
-            {"backend": name, "day": day, "jobs": jobs, "succeeded": succeeded, "microseconds": microseconds}
-            for name, (jobs, succeeded, microseconds) in sorted(sums.items())
-        ]
-    )
-    columns = ("jobs", "succeeded", "microseconds")
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["backend", "day"], set_={c: HISTORY.c[c] + insert.excluded[c] for c in columns}
-        )
-    )
+    names = sorted(sums)
+    jobs, succeeded, microseconds = zip(*(sums[name] for name in names), strict=True)
+    values = {
+        "names": names,
+        "day": (at or now()).date(),
+        "jobs": list(jobs),
+        "succeeded": list(succeeded),
+        "microseconds": list(microseconds),
+    }
+    connection.exec_driver_sql(_RECORD_OUTCOMES, values)
 
 
 def _status(row: Any, at: dt.datetime) -> BackendStatus:  # Any: columns by name

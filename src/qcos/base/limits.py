@@ -36,6 +36,10 @@ MAX_RETENTION_DAYS: Final = 36_500  # one hundred years
 MAX_NAME: Final = 200  # characters of ids and tags
 IDEMPOTENCY_KEY_MAX: Final = 255  # characters, as Stripe
 
+ADMIT_BATCH: Final = (
+    16  # requests of a tenant admitted in one scope; with POLICY_DEADLINE_S each it stays short
+)
+
 # Policy
 POLICY_DEADLINE_S: Final = 0.100  # one evaluation; a shipped bundle takes under 1 ms
 POLICY_MEMORY_BYTES: Final = 3 * 1024**3 // 2  # address space; the engine's allocator reserves 1 GiB at start
@@ -117,6 +121,7 @@ MAX_ATTEMPTS: Final = 5  # times a job may lose its worker before it is failed a
 CROWD_ATTEMPTS: Final = (
     2  # a job that has lost so many workers runs apart from other such jobs: it may be what they died of
 )
+RESULT_PAUSE_MAX_S: Final = 300.0  # longest pause before a result that could not be sealed is tried again
 
 # Identity
 TOKEN_DAYS_DEFAULT: Final = 90  # life of an API token when nothing is asked for

@@ -107,6 +107,21 @@ def forget_log(connection: sa.Connection, older_than: timedelta) -> int:
     ).rowcount
 
 
+class _Manager(QueueManager):
+    """Waits for the next notification without asking three times whether work is left, as long as it has room for more.
+
+    With room an empty dequeue means an empty queue: no task of ours is deferred. Only while many are in hand may tasks have been left
+    for want of room; then it asks, as pgqueuer does.
+    """
+
+    crowded = 1
+
+    async def _effective_dequeue_timeout(self, dequeue_timeout: timedelta) -> timedelta:
+        if len(self.job_context) < self.crowded:
+            return dequeue_timeout
+        return await super()._effective_dequeue_timeout(dequeue_timeout)
+
+
 async def consume(
     url: str,
     handlers: dict[str, Callable[[Task], Awaitable[None]]],
@@ -131,7 +146,7 @@ async def consume(
         server_settings={"plan_cache_mode": "force_generic_plan", "application_name": "qcos-queue"},
     )
     try:
-        manager = QueueManager(
+        manager = _Manager(
             Queries(
                 AsyncpgDriver(connection),
                 qbe=QueryBuilderEnvironment(SETTINGS),
@@ -140,6 +155,7 @@ async def consume(
             )
         )
         manager.shutdown = stop
+        manager.crowded = max(1, concurrency // 4)
         in_hand: set[asyncio.Task[Any]] = set()  # Any: tasks of pgqueuer's
         connection.add_termination_listener(lambda _: [task.cancel() for task in in_hand])
         for entrypoint, handler in handlers.items():

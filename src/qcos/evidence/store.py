@@ -76,6 +76,7 @@ class StoredBundle:
         )
 
 
+_INSERT = sa.insert(bundle_table)
 _COLUMNS = [column for column in bundle_table.c if column.name != "tenant"]
 
 
@@ -93,7 +94,7 @@ def insert_bundles(connection: sa.Connection, tenant: UUID, rows: Sequence[Store
         return
     values = [{"tenant": tenant, **asdict(row)} for row in rows]
     try:
-        connection.execute(sa.insert(bundle_table), values)
+        connection.execute(_INSERT, values)
     except IntegrityError as error:
         raise Conflict(
             "evidence.exists",

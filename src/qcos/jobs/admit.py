@@ -1,26 +1,30 @@
 """Stage "admitted": authenticated, checked by policy, a backend chosen, money and quota reserved, recorded and queued.
 
-All of it is one scope: the job, its decision, its reservation, its ledger entries and its task exist together or not at all. Reading
-the circuits comes before, in a killable process; circuits that are not known yet are read only for somebody who may submit in the project
-at all, which a short scope before finds out. Nothing here calls a network.
+All of it is one scope: the job, its decision, its reservation, its ledger entries and its task exist together or not at all. Requests of
+a tenant that arrive while a scope of his is being written share the next one: they are decided in it one after the other, each on the
+funds that those before it left, and committed together; when that cannot be, each has a scope of its own. Reading the circuits comes
+before, in a killable process; circuits that are not known yet are read only for somebody who may submit in the project at all, which a
+short scope before finds out. Nothing here calls a network.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import secrets
-from dataclasses import dataclass, replace
-from typing import Any
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import sqlalchemy as sa
+from psycopg.errors import DeadlockDetected
 
 from qcos.backends.catalogue import Catalogue
-from qcos.base.canonical import canonical, digest
 from qcos.base.clock import now
-from qcos.base.errors import Conflict, Invalid, NotFound, Unavailable
+from qcos.base.combiner import Combiner
+from qcos.base.errors import Conflict, Invalid, NotFound, QcosError, Unavailable
 from qcos.base.ids import new_id
-from qcos.base.limits import IDEMPOTENCY_KEY_MAX
+from qcos.base.limits import ADMIT_BATCH, IDEMPOTENCY_KEY_MAX
 from qcos.circuits.model import CircuitFacts
 from qcos.circuits.reader import CircuitReader
 from qcos.db import queue
@@ -30,21 +34,21 @@ from qcos.identity.model import Principal, Project
 from qcos.jobs import store
 from qcos.jobs.authorize import Question, authorize, may_submit
 from qcos.jobs.conceal import SPEC, owner_of
-from qcos.jobs.lifecycle import DENIED, QUEUED
-from qcos.jobs.model import Job, Step
-from qcos.jobs.place import Candidate, candidates, place, where
-from qcos.jobs.reserve import affordable, funds_of, reserve
+from qcos.jobs.draft import draft, placed, recorded
+from qcos.jobs.model import Job
+from qcos.jobs.place import candidates, place
+from qcos.jobs.reserve import FundsSeen, affordable, reserve_all
 from qcos.jobs.spec import JobSpec, read_spec
 from qcos.ledger.append import write
-from qcos.ledger.record import Appended, Record, change, prepare
+from qcos.ledger.record import Appended
 from qcos.metering.price import PriceBook
 from qcos.policy import store as policies
 from qcos.policy.evaluate import PolicyEngine
-from qcos.policy.model import Decision, Reason
-from qcos.routing.model import Placement
+from qcos.policy.model import Decision, PolicyBundle, Reason
 from qcos.secrecy.envelope import TenantKey
 from qcos.secrecy.unlock import TenantKeys
 
+_log = logging.getLogger("qcos.api")
 _TRIES = 5  # times a decision is taken anew because others reserved in between
 
 
@@ -59,6 +63,10 @@ class Admission:
     catalogue: Catalogue
     book: PriceBook
     tenant_keys: TenantKeys
+    line: Combiner[UUID, _Asked, Admitted] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line", Combiner(partial(_admit_all, self), limit=ADMIT_BATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,20 @@ class Admitted:
     job: Job
     decision: Decision
     replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that was read: its spec, its idempotency key, the facts of its circuits, why they were not read, and what its payloads'
+    key is wrapped with.
+    """
+
+    request: Request
+    spec: JobSpec
+    key: str | None
+    facts: tuple[CircuitFacts, ...]
+    refused: tuple[Reason, ...]
+    tenant_key: TenantKey
 
 
 class _FundsChanged(Exception):
@@ -122,60 +144,145 @@ def admit(parts: Admission, request: Request) -> Admitted:
     if not refused:
         _check_parameters(spec, facts)
     tenant_key = parts.tenant_keys.newest(request.tenant)
-    for _ in range(_TRIES):
+    return parts.line.call(request.tenant, _Asked(request, spec, key, facts, refused, tenant_key))
+
+
+def _admit_all(parts: Admission, tenant: UUID, batch: Sequence[_Asked]) -> Sequence[Admitted | Exception]:
+    """Admit requests in one scope, or each in its own when one of them stands in the way of the others."""
+    if len(batch) > 1:
         try:
-            with scope(parts.engine, request.tenant) as connection:
-                return _admit_once(parts, connection, request, spec, key, facts, refused, tenant_key)
-        except _FundsChanged:
-            continue
-        except _Taken:
-            return _replay(parts, request, spec, key)
-    raise Unavailable(
+            with scope(parts.engine, tenant) as connection:
+                return _admit_together(parts, connection, tenant, batch)
+        except Unavailable as error:
+            if not isinstance(getattr(error.__cause__, "orig", None), DeadlockDetected):
+                raise
+        except Exception:  # whosever it is: alone it fails for him only
+            _log.debug("requests are admitted each alone", exc_info=True)
+    return [_admit_alone(parts, tenant, asked) for asked in batch]
+
+
+def _admit_alone(parts: Admission, tenant: UUID, asked: _Asked) -> Admitted | Exception:
+    try:
+        for _ in range(_TRIES):
+            try:
+                with scope(parts.engine, tenant) as connection:
+                    return _admit_together(parts, connection, tenant, [asked])[0]
+            except _FundsChanged:
+                continue
+            except _Taken:
+                return _replay(parts, asked)
+    except Exception as error:
+        return error
+    return Unavailable(
         "funds.contended", "budget and quota change too fast to decide", hint="try again", retry_after_s=0.2
     )
 
 
-def _admit_once(
-    parts: Admission,
-    connection: sa.Connection,
-    request: Request,
-    spec: JobSpec,
-    key: str | None,
-    facts: tuple[CircuitFacts, ...],
-    refused: tuple[Reason, ...],
-    tenant_key: TenantKey,
-) -> Admitted:
-    at = now()
-    principal, project = _submitter(connection, request, spec, at)
-    job_id = spec.job_id or new_id("qcos-job")
-    able, dropped = ((), ()) if refused else candidates(parts.catalogue.statuses(), spec, facts, parts.book)
-    question = Question(
-        job_id, spec, facts, principal, project, funds_of(connection, project, at), able, dropped, at
-    )
-    bundle = parts.bundles.get(connection, request.tenant)
-    decision = authorize(parts.policy, bundle, question, new_id("dec"), refused)
-    payload_key, wrapped = tenant_key.new_payload_key(owner_of(job_id))
-    sealed_spec = payload_key.seal(SPEC, spec.canonical)
-    job = _job(request, spec, key, question, decision, parts.book, wrapped)
-    if decision.allow:
-        within, dear = affordable(question.funds, able)
-        placement, chosen = place(decision, within, (*dropped, *dear))
-        job = _placed(job, placement, chosen)
-    records = [prepare(request.tenant, record, now()) for record in _records(job, decision)]
-    job = _proven(job, records[-1])
-    if not store.insert_new(connection, request.tenant, job, sealed_spec) and not (
-        spec.job_id and store.replace_denied(connection, request.tenant, job, sealed_spec)
-    ):
+def _admit_together(
+    parts: Admission, connection: sa.Connection, tenant: UUID, batch: Sequence[_Asked]
+) -> list[Admitted | QcosError]:
+    """Decide requests as if one came after the other, then write them all. One that cannot be a job at all gets its error and leaves
+    nothing.
+    """
+    seen = _Seen(parts, connection, tenant, now())
+    answers: list[Admitted | QcosError] = []
+    for asked in batch:
+        try:
+            answers.append(seen.decide(asked))
+        except Unavailable:  # for everybody
+            raise
+        except QcosError as error:
+            answers.append(error)
+    made = [answer for answer in answers if isinstance(answer, Admitted)]
+    if made:
+        jobs = [admitted.job for admitted in made]
+        _insert(connection, tenant, list(zip(jobs, seen.sealed_specs, strict=True)), batch)
+        policies.insert_decisions(connection, tenant, [admitted.decision for admitted in made])
+        write(connection, tenant, seen.records)
+        _reserve_and_queue(
+            connection, tenant, [admitted.job for admitted in made if admitted.decision.allow], seen.at
+        )
+    return answers
+
+
+class _Seen:
+    """What a scope has read; the same for all of its requests, but for what they take from the funds."""
+
+    def __init__(self, parts: Admission, connection: sa.Connection, tenant: UUID, at: dt.datetime) -> None:
+        self.at = at
+        self.records: list[Appended] = []  # of all that was decided
+        self.sealed_specs: list[bytes] = []
+        self._parts, self._connection, self._tenant = parts, connection, tenant
+        self._submitters: dict[tuple[bytes, str], tuple[Principal, Project]] = {}
+        self._funds = FundsSeen(connection, tenant, at)
+        self._bundle: PolicyBundle | None = None
+
+    def decide(self, asked: _Asked) -> Admitted:
+        """Decide one request, and choose its backend."""
+        parts, spec, request = self._parts, asked.spec, asked.request
+        principal, project = self._submitter(request, spec)
+        able, dropped = (
+            ((), ())
+            if asked.refused
+            else candidates(parts.catalogue.statuses(), spec, asked.facts, parts.book)
+        )
+        funds = self._funds.of(project)
+        job_id = spec.job_id or new_id("qcos-job")
+        question = Question(job_id, spec, asked.facts, principal, project, funds, able, dropped, self.at)
+        if self._bundle is None:
+            self._bundle = parts.bundles.get(self._connection, self._tenant)
+        decision = authorize(parts.policy, self._bundle, question, new_id("dec"), asked.refused)
+        payload_key, wrapped = asked.tenant_key.new_payload_key(owner_of(job_id))
+        job = draft(
+            self._tenant,
+            question,
+            decision,
+            key=asked.key,
+            book=parts.book.id,
+            trace=(request.trace, request.trace_id),
+            payload_key=wrapped,
+        )
+        if decision.allow:
+            within, dear = affordable(funds, able)
+            job = placed(job, *place(decision, within, (*dropped, *dear)))
+            self._funds.take(job)
+        job, records = recorded(job, decision)
+        self.records += records
+        self.sealed_specs.append(payload_key.seal(SPEC, spec.canonical))
+        return Admitted(job, decision, replayed=False)
+
+    def _submitter(self, request: Request, spec: JobSpec) -> tuple[Principal, Project]:
+        who = request.token_hash, spec.project
+        if who not in self._submitters:
+            self._submitters[who] = _submitter(self._connection, request, spec, self.at)
+        return self._submitters[who]
+
+
+def _insert(
+    connection: sa.Connection, tenant: UUID, jobs: Sequence[tuple[Job, bytes]], batch: Sequence[_Asked]
+) -> None:
+    """Insert jobs with their sealed specs; raises `_Taken` when one's id or key exists. A single one may take the id of a denied job."""
+    if len(batch) == 1:
+        named = batch[0].spec.job_id is not None
+        if not store.insert_new(connection, tenant, *jobs[0]) and not (
+            named and store.replace_denied(connection, tenant, *jobs[0])
+        ):
+            raise _Taken
+    elif not store.insert_all_new(connection, tenant, jobs):
         raise _Taken
-    policies.insert_decisions(connection, request.tenant, [decision])
-    write(connection, request.tenant, records)
-    if decision.allow:
-        queue.enqueue(connection, f"run:{job.driver}", [queue.Task(request.tenant, job_id)])
-        if not reserve(
-            connection, job, at
-        ):  # last: it locks the project's month and the team's day until the commit
-            raise _FundsChanged
-    return Admitted(job, decision, replayed=False)
+
+
+def _reserve_and_queue(connection: sa.Connection, tenant: UUID, jobs: Sequence[Job], at: dt.datetime) -> None:
+    if not jobs:
+        return
+    for driver in sorted({job.driver or "" for job in jobs}):
+        queue.enqueue(
+            connection, f"run:{driver}", [queue.Task(tenant, job.id) for job in jobs if job.driver == driver]
+        )
+    if not reserve_all(
+        connection, jobs, at
+    ):  # last: it locks the project's month and the team's day until the commit
+        raise _FundsChanged
 
 
 def _refusals(parts: Admission, request: Request, spec: JobSpec) -> tuple[Reason, ...]:
@@ -203,187 +310,9 @@ def _submitter(
     return principal, project
 
 
-def _job(
-    request: Request,
-    spec: JobSpec,
-    key: str | None,
-    question: Question,
-    decision: Decision,
-    book: PriceBook,
-    payload_key: bytes,
-) -> Job:
-    principal, project, at = question.principal, question.project, question.at
-    return Job(
-        tenant=request.tenant,
-        id=question.job_id,
-        state=QUEUED if decision.allow else DENIED,
-        project=project.id,
-        actor=principal.id,
-        team=project.team,
-        cost_center=spec.cost_center or project.cost_center,
-        spec=spec.canonical,
-        spec_digest=spec.digest,
-        facts=[f.as_dict() for f in question.facts],
-        context=_context(principal, project, spec) | {"decision": _decided(decision)},
-        shots=spec.total_shots,
-        seed=spec.seed if spec.seed is not None else secrets.randbelow(2**31),
-        backend=None,
-        provider=None,
-        driver=None,
-        decision=decision.id,
-        placement=None,
-        price=None,
-        currency=None,
-        price_book=book.id,
-        idempotency_key=key,
-        attempt=0,
-        cancel_requested=False,
-        handle=None,
-        outcome=None,
-        charge=None,
-        bundle=None,
-        error=None,
-        steps=[step.as_dict() for step in _first_steps(request, spec, question, decision)],
-        trace=request.trace,
-        created=at,
-        updated=at,
-        payload_key=payload_key,
-        retain_until=at + dt.timedelta(days=spec.retention_days),
-        erased=None,
-    )
-
-
-def _first_steps(request: Request, spec: JobSpec, question: Question, decision: Decision) -> tuple[Step, ...]:
-    principal, project, at = question.principal, question.project, question.at
-    return (
-        Step(
-            "authenticated",
-            at,
-            {
-                "actor": principal.id,
-                "roles": list(principal.roles_for(project.id)),
-                "token": principal.token_id,
-            },
-        ),
-        Step(
-            "submitted",
-            at,
-            {
-                "spec": spec.digest,
-                "circuits": len(spec.circuits),
-                "total_shots": spec.total_shots,
-                "trace": request.trace_id,
-            },
-        ),
-        Step(
-            "decided",
-            now(),
-            {
-                "decision": decision.id,
-                "allow": decision.allow,
-                "reasons": [r.message for r in decision.reasons],
-            },
-        ),
-    )
-
-
-def _placed(job: Job, placement: Placement, chosen: Candidate) -> Job:
-    detail = {
-        "backend": placement.backend,
-        "provider": placement.provider,
-        "reserved": chosen.price.amount,
-        "currency": chosen.price.currency,
-    }
-    return replace(
-        job,
-        backend=placement.backend,
-        provider=placement.provider,
-        driver=chosen.status.backend.driver,
-        placement=placement.as_dict() | {"where": where(chosen), "price": chosen.price.as_dict()},
-        price=chosen.price.amount,
-        currency=chosen.price.currency,
-        steps=[*job.steps, Step("placed", now(), detail).as_dict()],
-    )
-
-
-def _context(principal: Principal, project: Project, spec: JobSpec) -> dict[str, Any]:
-    return {
-        "principal": principal.id,
-        "kind": principal.kind,
-        "team": project.team,
-        "roles": list(principal.roles_for(project.id)),
-        "delegation": list(principal.delegation),
-        "token": principal.token_id,
-        "classification": spec.classification,
-        "purpose": spec.purpose,
-        "justification": spec.justification,
-        "level": spec.level,
-        "retention_days": spec.retention_days,
-    }
-
-
-def _decided(decision: Decision) -> dict[str, Any]:
-    """Return what the evidence says of the decision."""
-    return {
-        "allow": decision.allow,
-        "policies": list(decision.policies),
-        "version": decision.bundle_version,
-        "input": decision.input_digest,
-    }
-
-
-def _proven(job: Job, decided: Appended) -> Job:
-    """Note the ledger's record of the decision in the job: its evidence commits to it."""
-    record = {"id": decided.record_id, "digest": digest(decided.record_bytes)}
-    return replace(job, context={**job.context, "decision": {**job.context["decision"], "record": record}})
-
-
-def _records(job: Job, decision: Decision) -> list[Record]:
-    """Return the ledger records of an admission or a denial (R5.1)."""
-    delegation = tuple(job.context["delegation"])
-    decided = {
-        "job": job.id,
-        "allow": decision.allow,
-        "codes": sorted({r.code for r in decision.reasons}),
-        "policy_version": decision.bundle_version,
-        "input": decision.input_digest,
-        "backend": job.backend,
-        "reserved": job.price,
-        "currency": job.currency,
-        "price_book": job.price_book,
-        "placement": digest(canonical(job.placement)) if job.placement else None,
-        "evidence_level": job.context["level"],
-    }
-    return [
-        Record(
-            act="job.submitted",
-            actor=job.actor,
-            object=job.id,
-            project=job.project,
-            delegation=delegation,
-            reason=job.context["justification"] or job.context["purpose"],
-            details={
-                "spec": job.spec_digest,
-                "classification": job.context["classification"],
-                "shots": job.shots,
-                "state": job.state,
-                "change": change(None, job.spec_digest),
-            },
-        ),
-        Record(
-            act="policy.decided",
-            actor=job.actor,
-            object=decision.id,
-            project=job.project,
-            delegation=delegation,
-            reason="; ".join(r.message for r in decision.reasons)[:2000],
-            details=decided | {"change": change(None, decided)},
-        ),
-    ]
-
-
-def _replay(parts: Admission, request: Request, spec: JobSpec, key: str | None) -> Admitted:
+def _replay(parts: Admission, asked: _Asked) -> Admitted:
     """Return the job that the same request made before."""
+    request, spec, key = asked.request, asked.spec, asked.key
     with scope(parts.engine, request.tenant) as connection:
         principal = identity.authenticate(connection, request.tenant, request.token_hash, now())
         job = store.find_same(connection, request.tenant, principal.id, key, spec.job_id)

@@ -31,7 +31,7 @@ from qcos.jobs.model import Ended, Job
 from qcos.jobs.observe import Collected, collected, fetch, keep, load
 from qcos.jobs.seal import Sealer
 from qcos.jobs.settle import Settler
-from qcos.jobs.submit import Claimed, claim, mark_running, submit
+from qcos.jobs.submit import Claimed, begin, claim, mark_running
 from qcos.metering.price import PriceBook
 from qcos.secrecy.unlock import TenantKeys
 from qcos.telemetry import instruments, tracing
@@ -165,7 +165,13 @@ class Execution:
         while True:
             try:
                 return await asyncio.wrap_future(self._finished.submit(result))
-            except NoTime as error:
+            except QcosError as error:
+                if not result.kept:  # what cannot be kept together with its evidence is kept without
+                    if not await asyncio.wrap_future(self._results.submit(result)):
+                        return False
+                    result = replace(result, kept=True)
+                if not isinstance(error, NoTime):
+                    raise
                 _log.warning("the evidence waits for a time stamp: %s", error, extra={"job": result.job.id})
             await asyncio.sleep(pause)
             pause = min(2 * pause, _SLOWEST_RETRY_S)
@@ -176,32 +182,35 @@ class Execution:
         if claimed.before == COLLECTED:
             return await self._in_thread(load, self.engine, self.keys, job)
         driver = self.drivers[job.driver or ""]
-        handle = await self._submit(driver, claimed)
+        handle, outcome = await self._submit(driver, claimed)
         if handle is None:
             await self._end(Ended(job, CANCELLED, {}))
             return None
-        outcome = await self._soon(driver, handle) if driver.local else None
-        if outcome is None:
-            if not await asyncio.wrap_future(self._running.submit((job, handle))):
-                return None
-            if not driver.local:  # what runs at the vendor does not end this process, and may take days
-                await apart.aclose()
-            outcome = await self._follow(driver, job, handle)
+        if outcome is not None:
+            return collected(job, outcome, handle.remote_id, kept=False)
+        if not await asyncio.wrap_future(self._running.submit((job, handle))):
+            return None
+        if not driver.local:  # what runs at the vendor does not end this process, and may take days
+            await apart.aclose()
+        outcome = await self._follow(driver, job, handle)
         if outcome is None:
             await self._end(Ended(job, CANCELLED, {}))
             return None
         result = collected(job, outcome, handle.remote_id)
         return result if await asyncio.wrap_future(self._results.submit(result)) else None
 
-    async def _submit(self, driver: Driver, claimed: Claimed) -> Handle | None:
-        """Bring the job to the vendor, however long that does not answer; None when it was cancelled and the vendor has none of it."""
+    async def _submit(self, driver: Driver, claimed: Claimed) -> tuple[Handle | None, Outcome | None]:
+        """Bring the job to the vendor, however long that does not answer; no handle when it was cancelled and the vendor has none of it.
+
+        A short run on this machine has its outcome at once, and needs no note of where it is: its handle ends with this process.
+        """
         pause, unclear = _FIRST_RETRY_S, None
         while True:
             try:
-                handle = await self._call(driver, "submit", submit, driver, claimed)
+                handle, outcome = await self._call(driver, "submit", begin, driver, claimed, _SHORT_RUN_S)
                 if handle is None and unclear is not None:
                     raise unclear
-                return handle
+                return handle, outcome
             except Unavailable as error:  # the vendor may have it: it is looked for before it is given again
                 self._say_again(driver, claimed.job, error)
             except DriverError as error:  # no refusal of the vendor's, so it may have it: it is looked for before the job fails
@@ -212,13 +221,6 @@ class Execution:
             pause = min(2 * pause, _SLOWEST_RETRY_S)
             only_look = unclear is not None or await self._in_thread(self._cancel_wanted, claimed.job)
             claimed = Claimed(replace(claimed.job, cancel_requested=only_look), SUBMITTING)
-
-    async def _soon(self, driver: Driver, handle: Handle) -> Outcome | None:
-        """Return the outcome of a short run on this machine, which needs no note of where it is: its handle ends with this process."""
-        try:
-            return await self._call(driver, "result", fetch, driver, handle, _SHORT_RUN_S)
-        except Unavailable:
-            return None
 
     async def _follow(self, driver: Driver, job: Job, handle: Handle) -> Outcome | None:
         """Look at the job at the vendor until it ends; None when it was cancelled. A vendor that does not answer is asked again."""

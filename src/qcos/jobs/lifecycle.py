@@ -6,7 +6,8 @@
         |
         v
       queued --> submitting --> running --> collected --> completed
-        |            |             |            |
+        |            |  |          |            |              ^
+        |            |  +----------|------------|--------------+  a short run on this machine
         |            +------+------+------------+--> failed
         +------------+------+-----> cancelled
 
@@ -29,7 +30,7 @@ CANCELLED: Final = "cancelled"
 
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     QUEUED: frozenset({SUBMITTING, CANCELLED, FAILED}),
-    SUBMITTING: frozenset({SUBMITTING, RUNNING, COLLECTED, FAILED, CANCELLED}),
+    SUBMITTING: frozenset({SUBMITTING, RUNNING, COLLECTED, COMPLETED, FAILED, CANCELLED}),
     RUNNING: frozenset({SUBMITTING, RUNNING, COLLECTED, FAILED, CANCELLED}),
     COLLECTED: frozenset({COLLECTED, COMPLETED, FAILED}),
     DENIED: frozenset(),

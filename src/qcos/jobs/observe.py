@@ -1,6 +1,7 @@
 """Stage "collected": follow the job at the vendor until it ends, and bring its result home (R8.6).
 
-The result is committed before anything is made of it: from then on no crash can lose it.
+The result is committed before anything is made of it: from then on no crash can lose it. Only that of a short run on this machine, which
+costs less to run again than to commit, is committed together with what is made of it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -37,12 +39,14 @@ class Collected:
         payload: Canonical JSON of the result: what ``output_hash`` is over.
         facts: What the driver said of the run, without the counts; kept in the job's row.
         materials: Documents of the evidence level ``full`` that are to be kept; empty once they are.
+        kept: It is committed already.
     """
 
     job: Job
     payload: bytes
     facts: dict[str, Any]
     materials: tuple[StoredMaterial, ...] = ()
+    kept: bool = True
 
     @property
     def digest(self) -> str:
@@ -75,7 +79,7 @@ def fetch(driver: Driver, handle: Handle, wait_s: float) -> Outcome:
     return given
 
 
-def collected(job: Job, outcome: Outcome, remote_id: str) -> Collected:
+def collected(job: Job, outcome: Outcome, remote_id: str, *, kept: bool = True) -> Collected:
     """Turn a driver's outcome into the result that is kept.
 
     ``queue_ms`` is all the waiting from admission to the start, ours and the provider's; the provider's own figure stands beside it.
@@ -113,9 +117,9 @@ def collected(job: Job, outcome: Outcome, remote_id: str) -> Collected:
         "output": digest(payload),
     }
     if job.context["level"] != "full":
-        return Collected(job, payload, facts)
+        return Collected(job, payload, facts, kept=kept)
     told = gather(job, outcome.provenance)
-    return Collected(job, payload, facts | {"provenance": told.facts}, told.materials)
+    return Collected(job, payload, facts | {"provenance": told.facts}, told.materials, kept)
 
 
 def _wrong(given: Any, circuits: int) -> str:  # Any: an outcome by somebody whose members may be anything
@@ -150,20 +154,40 @@ def keep(engine: sa.Engine, keys: TenantKeys, results: Sequence[Collected]) -> l
     ours: set[tuple[object, str]] = set()
     for tenant, group in by_tenant(results, lambda c: c.job.tenant).items():
         changes = [
-            store.Change(c.job.id, c.job.attempt, COLLECTED, (_step(c),), outcome=c.facts) for c in group
+            store.Change(c.job.id, c.job.attempt, COLLECTED, (step_of(c),), outcome=c.facts) for c in group
         ]
-        rows = [(c.job.id, seal_payload(keys, c.job, RESULT, c.payload), c.digest) for c in group]
-        documents = [_sealed(keys, c.job, m) for c in group for m in c.materials]
+        rows = [conceal(keys, c) for c in group]
         with scope(engine, tenant) as connection:
             moved = store.advance(connection, tenant, changes, (SUBMITTING, RUNNING))
-            store.insert_results(connection, tenant, [row for row in rows if row[0] in moved])
-            materials.insert(connection, tenant, [row for row in documents if row.job in moved])
+            insert(connection, tenant, [row for row in rows if row.job in moved])
             ours |= {(tenant, job_id) for job_id in moved}
     return [(c.job.tenant, c.job.id) in ours for c in results]
 
 
-def _sealed(keys: TenantKeys, job: Job, material: StoredMaterial) -> StoredMaterial:
-    return replace(material, payload=seal_payload(keys, job, material_name(material.name), material.payload))
+@dataclass(frozen=True, slots=True)
+class Concealed:
+    """A result as it is kept: sealed, with the digest of what was sealed, and its sealed materials."""
+
+    job: str
+    payload: bytes
+    digest: str
+    materials: tuple[StoredMaterial, ...]
+
+
+def conceal(keys: TenantKeys, result: Collected) -> Concealed:
+    """Seal a result and what belongs to it; never inside a scope (`qcos.secrecy.unlock`)."""
+    job = result.job
+    documents = (
+        replace(m, payload=seal_payload(keys, job, material_name(m.name), m.payload))
+        for m in result.materials
+    )
+    return Concealed(job.id, seal_payload(keys, job, RESULT, result.payload), result.digest, tuple(documents))
+
+
+def insert(connection: sa.Connection, tenant: UUID, rows: Sequence[Concealed]) -> None:
+    """Keep results in the caller's scope."""
+    store.insert_results(connection, tenant, [(row.job, row.payload, row.digest) for row in rows])
+    materials.insert(connection, tenant, [material for row in rows for material in row.materials])
 
 
 def load(engine: sa.Engine, keys: TenantKeys, job: Job) -> Collected:
@@ -175,7 +199,8 @@ def load(engine: sa.Engine, keys: TenantKeys, job: Job) -> Collected:
     return Collected(job, payload, job.outcome)
 
 
-def _step(collected: Collected) -> Step:
+def step_of(collected: Collected) -> Step:
+    """Return the job's step ``collected``."""
     facts = collected.facts
     return Step(
         "collected",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -16,7 +18,7 @@ from qcos.jobs.model import Job
 from qcos.jobs.place import Candidate
 from qcos.metering import reserve as reservations
 from qcos.metering import store as metering
-from qcos.metering.model import Ask, BudgetState, Funds
+from qcos.metering.model import Ask, BudgetState, Funds, QuotaState
 from qcos.metering.money import format_amount
 from qcos.policy.model import Reason
 from qcos.routing.model import Dropped
@@ -29,10 +31,38 @@ def funds_of(connection: sa.Connection, project: Project, at: dt.datetime) -> Fu
     return metering.funds(connection, project.tenant, project.id, project.team, at)
 
 
-def reserve(connection: sa.Connection, job: Job, at: dt.datetime) -> bool:
-    """Reserve a job's price and shots; False when the funds changed since they were read."""
+class FundsSeen:
+    """Funds as the requests of one scope see them, each after what those before it take."""
+
+    def __init__(self, connection: sa.Connection, tenant: UUID, at: dt.datetime) -> None:
+        self._connection, self._tenant, self._at = connection, tenant, at
+        self._budgets: dict[str, BudgetState | None] = {}
+        self._quotas: dict[str, QuotaState | None] = {}
+
+    def of(self, project: Project) -> Funds:
+        """Return what a job of the project may draw on."""
+        if project.id not in self._budgets or project.team not in self._quotas:
+            read = metering.funds(self._connection, self._tenant, project.id, project.team, self._at)
+            self._budgets.setdefault(project.id, read.budget)
+            self._quotas.setdefault(project.team, read.quota)
+        return Funds(self._budgets[project.id], self._quotas[project.team])
+
+    def take(self, job: Job) -> None:
+        """Let those that follow see that a job's price and shots are reserved."""
+        if (budget := self._budgets[job.project]) is not None:
+            self._budgets[job.project] = replace(budget, reserved=budget.reserved + (job.price or 0))
+        if (quota := self._quotas[job.team]) is not None:
+            self._quotas[job.team] = replace(quota, reserved=quota.reserved + job.shots)
+
+
+def reserve_all(connection: sa.Connection, jobs: Sequence[Job], at: dt.datetime) -> bool:
+    """Reserve the prices and shots of a tenant's jobs; False when the funds changed since they were read: end the scope."""
+    return all(reservations.reserve_all(connection, jobs[0].tenant, [_ask(job, at) for job in jobs]))
+
+
+def _ask(job: Job, at: dt.datetime) -> Ask:
     assert job.price is not None and job.currency is not None  # noqa: S101 - it is placed
-    ask = Ask(
+    return Ask(
         id=f"reservation-{job.id}",
         job=job.id,
         project=job.project,
@@ -42,7 +72,6 @@ def reserve(connection: sa.Connection, job: Job, at: dt.datetime) -> bool:
         shots=job.shots,
         at=at,
     )
-    return reservations.reserve(connection, job.tenant, ask)
 
 
 def affordable(funds: Funds, able: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], tuple[Dropped, ...]]:

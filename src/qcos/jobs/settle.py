@@ -22,9 +22,9 @@ from qcos.evidence.model import Sealed
 from qcos.evidence.store import StoredBundle
 from qcos.jobs import store
 from qcos.jobs.conceal import BUNDLE, seal_payload
-from qcos.jobs.lifecycle import COLLECTED, COMPLETED
+from qcos.jobs.lifecycle import COLLECTED, COMPLETED, SUBMITTING
 from qcos.jobs.model import Step
-from qcos.jobs.observe import Collected
+from qcos.jobs.observe import Collected, Concealed, conceal, insert, step_of
 from qcos.jobs.seal import Sealer
 from qcos.jobs.tenants import by_tenant
 from qcos.ledger.append import write
@@ -46,7 +46,9 @@ _REPORTED = {
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A job ready to be written: its bill, its evidence (``kept``: the document encrypted), and the records of both."""
+    """A job ready to be written: its bill, its evidence (``kept``: the document encrypted), the records of both, and its result if that
+    is not kept yet.
+    """
 
     collected: Collected
     bill: Bill
@@ -54,6 +56,7 @@ class Settled:
     kept: bytes
     evidence_record: Appended
     charge_record: Appended
+    result: Concealed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,8 @@ class Settler:
             at,
         )
         kept = seal_payload(self.keys, job, BUNDLE, sealed.document)
-        return Settled(collected, bill, sealed, kept, evidence_record, charge_record)
+        result = None if collected.kept else conceal(self.keys, collected)
+        return Settled(collected, bill, sealed, kept, evidence_record, charge_record, result)
 
 
 def bill_of(collected: Collected, book: PriceBook) -> Bill:
@@ -161,18 +165,10 @@ def bill_of(collected: Collected, book: PriceBook) -> Bill:
 
 
 def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) -> set[str]:
-    changes = [
-        store.Change(
-            s.collected.job.id,
-            s.collected.job.attempt,
-            COMPLETED,
-            _steps(s),
-            charge=s.bill.amount,
-            bundle=s.sealed.bundle_id,
-        )
-        for s in ready
-    ]
-    moved = store.advance(connection, tenant, changes, (COLLECTED,))
+    kept, fresh = [s for s in ready if s.collected.kept], [s for s in ready if not s.collected.kept]
+    moved = store.advance(connection, tenant, [_change(s) for s in kept], (COLLECTED,))
+    moved |= store.advance(connection, tenant, [_change(s) for s in fresh], (SUBMITTING,))
+    insert(connection, tenant, [s.result for s in fresh if s.result and s.result.job in moved])
     ours = [s for s in ready if s.collected.job.id in moved]
     if not ours:
         return moved
@@ -193,6 +189,20 @@ def _write(connection: sa.Connection, tenant: UUID, ready: Sequence[Settled]) ->
     outcomes = [JobOutcome(s.bill.backend, True, _seconds(s.collected)) for s in ours]
     backends.record_outcomes(connection, outcomes)
     return moved
+
+
+def _change(settled: Settled) -> store.Change:
+    collected, job = settled.collected, settled.collected.job
+    before, outcome = ((), None) if collected.kept else ((step_of(collected),), collected.facts)
+    return store.Change(
+        job.id,
+        job.attempt,
+        COMPLETED,
+        (*before, *_steps(settled)),
+        outcome=outcome,
+        charge=settled.bill.amount,
+        bundle=settled.sealed.bundle_id,
+    )
 
 
 def _steps(settled: Settled) -> tuple[Step, ...]:

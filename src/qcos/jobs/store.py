@@ -20,10 +20,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from qcos.base.clock import now
 from qcos.base.errors import NotFound
-from qcos.base.limits import CROWD_ATTEMPTS
+from qcos.base.limits import CROWD_ATTEMPTS, RESULT_PAUSE_MAX_S
 from qcos.db import queue
 from qcos.db.engine import metadata
-from qcos.jobs.lifecycle import UNFINISHED
+from qcos.jobs.lifecycle import COLLECTED, UNFINISHED
 from qcos.jobs.model import Job, Step
 
 job = sa.Table(
@@ -101,17 +101,26 @@ _CLAIM = f"""
      where j.tenant = %(tenant)s::uuid and j.id = any(%(jobs)s) and j.id = o.id
     returning {", ".join(f"j.{field.name}" for field in dataclasses.fields(Job))}, o.before"""  # noqa: S608 - names of our own columns
 
-_INSERT_JOB = insert(job).on_conflict_do_nothing().returning(job.c.id)
+_INSERT_JOB = insert(job).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 _INSERT_RESULT = insert(result).on_conflict_do_nothing()
 
-_COLUMNS = [job.c[field.name] for field in dataclasses.fields(Job)]
+_NAMES = tuple(field.name for field in dataclasses.fields(Job))
+_COLUMNS = [job.c[name] for name in _NAMES]
 
 
 def insert_new(connection: sa.Connection, tenant: UUID, new: Job, sealed_spec: bytes) -> bool:
     """Insert a job; False when its id or its idempotency key is taken (nothing is changed then)."""
-    values = {field.name: getattr(new, field.name) for field in dataclasses.fields(Job)}
-    values["spec"] = sealed_spec
-    return connection.execute(_INSERT_JOB, values).first() is not None
+    return insert_all_new(connection, tenant, [(new, sealed_spec)])
+
+
+def insert_all_new(connection: sa.Connection, tenant: UUID, new: Sequence[tuple[Job, bytes]]) -> bool:
+    """Insert jobs, each with its sealed spec, in one round trip; False when the id or the idempotency key of one of them is taken: end the
+    scope.
+    """
+    # In one order, so that scopes of several processes that insert the same jobs wait for each other and not in a circle.
+    ordered = sorted(new, key=lambda pair: (pair[0].idempotency_key or "", pair[0].id))
+    values = [{name: getattr(job, name) for name in _NAMES} | {"spec": sealed} for job, sealed in ordered]
+    return connection.execute(_INSERT_JOB, values).rowcount == len(ordered)
 
 
 def get(connection: sa.Connection, tenant: UUID, job_id: str) -> Job:
@@ -366,8 +375,14 @@ def get_results(connection: sa.Connection, tenant: UUID, job_ids: Sequence[str])
 
 
 def without_task(connection: sa.Connection, tenant: UUID, older_than_s: float) -> list[tuple[str, str]]:
-    """Return (id, driver) of jobs that have not ended, have not changed for a while, and have no task in the queue."""
-    quiet = job.c.updated < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, older_than_s)
+    """Return (id, driver) of jobs that have not ended, have not changed for a while, and have no task in the queue.
+
+    A result that could not be sealed waits for somebody (its price book is missing): twice as long after each attempt.
+    """
+    tries = sa.func.least(job.c.attempt - 1, 20)
+    waiting_s = sa.func.least(older_than_s * sa.func.power(2.0, tries), max(older_than_s, RESULT_PAUSE_MAX_S))
+    while_s = sa.case((job.c.state == COLLECTED, waiting_s), else_=sa.cast(older_than_s, sa.Double))
+    quiet = job.c.updated < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, while_s)
     key = sa.cast(job.c.tenant, sa.Text) + "/" + job.c.id  # `qcos.db.queue.Task.key`
     lost = sa.not_(queue.has_live_task(key))
     statement = sa.select(job.c.id, job.c.driver).where(

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from qcos.base.clock import now
-from qcos.base.errors import DriverError, Integrity
+from qcos.base.errors import DriverError, Integrity, Unavailable
 from qcos.base.limits import MAX_ATTEMPTS
 from qcos.db.engine import scope
 from qcos.db.queue import Task
-from qcos.drivers.contract import Circuit, Driver, Handle, Work
+from qcos.drivers.contract import Circuit, Driver, Handle, Outcome, Work
 from qcos.jobs import store
 from qcos.jobs.conceal import reveal
 from qcos.jobs.lifecycle import QUEUED, RUNNING, SUBMITTING
 from qcos.jobs.model import Job, Step, keepable
+from qcos.jobs.observe import fetch
 from qcos.jobs.spec import decode_base64
 from qcos.jobs.tenants import by_tenant
 from qcos.secrecy.unlock import TenantKeys
@@ -118,6 +119,17 @@ def submit(driver: Driver, claimed: Claimed) -> Handle | None:
             hint="the circuit may need more memory than the worker has",
         )
     return _checked(driver, driver.submit(job.backend, work_of(job), submission_key(job)))
+
+
+def begin(driver: Driver, claimed: Claimed, wait_s: float) -> tuple[Handle | None, Outcome | None]:
+    """As `submit`; of a run on this machine also the outcome, when it has ended within ``wait_s`` seconds."""
+    handle = submit(driver, claimed)
+    if handle is None or not driver.local:
+        return handle, None
+    try:
+        return handle, fetch(driver, handle, wait_s)
+    except Unavailable:  # it takes longer
+        return handle, None
 
 
 def _found(driver: Driver, claimed: Claimed) -> Handle | None:

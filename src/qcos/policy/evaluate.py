@@ -6,10 +6,9 @@ The engine runs in processes that are killed when a policy runs away; only that 
 from __future__ import annotations
 
 import json
-import queue
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from qcos.base.canonical import digest_of
@@ -22,7 +21,7 @@ from qcos.base.limits import (
     POLICY_LOAD_DEADLINE_S,
     POLICY_MEMORY_BYTES,
 )
-from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess
+from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess, Line
 from qcos.policy.model import ENTRYPOINTS, BundleFacts, Decision, Entrypoint, PolicyBundle, Reason, Verdict
 
 MODULE = "qcos.policy.engine"
@@ -34,7 +33,7 @@ STARVED_S = 1.0  # least wall-clock bound of one evaluation, seconds
 
 
 class PolicyEngine:
-    """Engine processes for many threads; each answers one request at a time.
+    """Engine processes for many threads; each answers one request at a time, and threads are served in the order in which they came.
 
     Args:
         size: Processes. One answers about 2,000 requests a second.
@@ -54,9 +53,7 @@ class PolicyEngine:
         self._deadline_s = deadline_s
         self._wait_s = wait_s
         self._seats = [_Seat(memory_bytes) for _ in range(size)]
-        self._free: queue.LifoQueue[_Seat] = queue.LifoQueue()
-        for seat in self._seats:
-            self._free.put(seat)
+        self._line = Line(self._seats)
 
     def evaluate(self, bundle: PolicyBundle, entrypoint: Entrypoint, input: Mapping[str, Any]) -> Verdict:
         """Ask all policies of the entrypoint (R3.2-R3.5, R11.4).
@@ -144,13 +141,9 @@ class PolicyEngine:
 
     def warm(self, bundle: PolicyBundle) -> None:
         """Compile a bundle in every process, so that no request waits for it."""
-        taken = [self._free.get(timeout=self._wait_s) for _ in self._seats]
-        try:
-            for seat in taken:
+        with ExitStack() as taken:
+            for seat in [taken.enter_context(self._seat()) for _ in self._seats]:
                 seat.load(bundle)
-        finally:
-            for seat in taken:
-                self._free.put(seat)
 
     def close(self) -> None:
         """End the processes."""
@@ -168,16 +161,14 @@ class PolicyEngine:
 
     @contextmanager
     def _seat(self) -> Iterator[_Seat]:
-        try:
-            seat = self._free.get(timeout=self._wait_s)
-        except queue.Empty:
-            raise Unavailable(
-                "policy.busy", "all policy engines are busy", hint="try again", retry_after_s=1.0
-            ) from None
-        try:
+        with ExitStack() as lent:
+            try:
+                seat = lent.enter_context(self._line.lend(self._wait_s))
+            except TimeoutError:
+                raise Unavailable(
+                    "policy.busy", "all policy engines are busy", hint="try again", retry_after_s=1.0
+                ) from None
             yield seat
-        finally:
-            self._free.put(seat)
 
 
 class _Seat:
