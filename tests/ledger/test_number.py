@@ -94,6 +94,25 @@ def test_an_entry_committed_late_is_numbered_late_and_others_do_not_wait(
     assert fsck(tmp_path, signers.vkeys, engine, tenants=[tenant]).ok
 
 
+def test_fsck_finds_entries_that_were_held_back(
+    engine: sa.Engine, tmp_path: Path, signers: LedgerSigners, tenant: UUID
+) -> None:
+    """Whoever forgets a gap as the application hides what is committed into it; the count of entries tells."""
+    sequencer = Sequencer(engine, tmp_path, signers, ORIGIN)
+    slow = Writer(engine, tenant)
+    slow.write(2)
+    record_acts(engine, tenant, 3)
+    sequencer.step()
+    with scope(engine, None) as connection:
+        connection.exec_driver_sql("delete from qcos.ledger_gap")
+    assert fsck(tmp_path, signers.vkeys, engine, tenants=[tenant]).ok
+    slow.commit()
+    record_acts(engine, tenant, 1)
+    step_until_idle(sequencer)
+    report = fsck(tmp_path, signers.vkeys, engine, tenants=[tenant])
+    assert [(found.code, found.message[0]) for found in report.problems] == [("ledger.held_back", "2")]
+
+
 def test_a_late_commit_alone_wakes_the_sequencer(
     engine: sa.Engine, tmp_path: Path, signers: LedgerSigners, tenant: UUID
 ) -> None:

@@ -24,6 +24,7 @@ from qcos.ledger.files import LogFolder
 from qcos.ledger.record import read_record
 from qcos.ledger.tile import WIDTH
 
+_COLUMNS: Final = ("id", "tenant", "time", "act", "actor", "object", "project")
 _BATCH: Final = 16  # bundles (of 256 entries) asked of the database at once
 
 
@@ -41,7 +42,7 @@ def fsck(
         directory: The log's files.
         vkeys: The trust root.
         engine: Compares entries, nodes, head and every signed checkpoint of the database as well.
-        progress: Called with entries done and entries in all.
+        progress: Called with entries done and entries in all; once more from the start for records.
         tenants: All tenants: compares their records with the entries as well. Needs ``engine``.
     """
     check = _Check(LogFolder(directory), vkeys, engine, progress)
@@ -98,6 +99,8 @@ class _Check(Audit):
                     self.problem("ledger.forked", "head", "the database's entries do not give its root")
             except ValueError:
                 self.problem("ledger.forked", "head", "the database lacks entries or nodes")
+            if count := store.held_back(connection):
+                self.problem("ledger.held_back", "entries", f"{count} committed entries were never numbered")
             for level, roots in enumerate(self.roots, 1):
                 if store.nodes_between(connection, level, 0, len(roots)) != roots:
                     self.problem(
@@ -110,7 +113,7 @@ class _Check(Audit):
             entries, last = connection.execute(
                 sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(store.entry_table.c.seq), 0))
             ).one()
-        counted = 0
+        counted, size = 0, entries
         for tenant in tenants:
             after: tuple[dt.datetime, int] | None = None
             while True:
@@ -120,35 +123,34 @@ class _Check(Audit):
                     break
                 after = (rows[-1].time, rows[-1].seq)
                 counted += sum(row.seq <= last for row in rows)
-                for row in rows:
-                    self.record(tenant, row)
+                self.compare(str(tenant), rows)
+                self.progress(min(counted, size), size)
         if counted < entries:
             self.problem("ledger.record_missing", "records", f"{entries - counted} entries have no record")
 
-    def record(self, tenant: UUID, row: sa.Row[Any]) -> None:  # Any: the columns of `store.records_after`
-        self.records += 1
-        record = bytes(row.record)
-        if row.digest is None:
-            self.problem("ledger.entry_missing", row.id, "the record has no entry in the log")
-            return
-        if row.digest != sha256(record).digest():
-            self.problem("ledger.record_differs", row.id, "the record is not what its entry commits to")
-            return
-        try:
-            said = read_record(record)
-        except QcosError as error:
-            self.caught(error, row.id)
-            return
-        columns = {
-            "id": row.id,
-            "tenant": str(tenant),
-            "time": rfc3339(row.time),
-            "act": row.act,
-            "actor": row.actor,
-            "object": row.object,
-            "project": row.project,
-        }
-        if wrong := sorted(name for name, value in columns.items() if said.get(name) != value):
-            self.problem(
-                "ledger.record_columns", row.id, f"columns differ from the record: {', '.join(wrong)}"
-            )
+    def compare(self, tenant: str, rows: Sequence[Any]) -> None:  # Any: rows of `store.records_after`
+        """Compare some records with what their entries commit to, and their columns with what they say."""
+        self.records += len(rows)
+        for time, _, name, act, actor, object_, project, record, digest in rows:
+            if digest is None:
+                self.problem("ledger.entry_missing", name, "the record has no entry in the log")
+                continue
+            if digest != sha256(record).digest():
+                self.problem("ledger.record_differs", name, "the record is not what its entry commits to")
+                continue
+            try:
+                said = read_record(record)
+            except QcosError as error:
+                self.caught(error, name)
+                continue
+            columns = (name, tenant, rfc3339(time), act, actor, object_, project)
+            if columns != _of_columns(said):
+                wrong = [
+                    one for one, a, b in zip(_COLUMNS, columns, _of_columns(said), strict=True) if a != b
+                ]
+                message = f"columns differ from the record: {', '.join(sorted(wrong))}"
+                self.problem("ledger.record_columns", name, message)
+
+
+def _of_columns(said: dict[str, Any]) -> tuple[Any, ...]:  # Any: JSON
+    return tuple(map(said.get, _COLUMNS))

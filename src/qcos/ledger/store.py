@@ -14,8 +14,9 @@ sequencer refuses to sign a head that does not continue the last one it publishe
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -193,6 +194,16 @@ _ENTRIES = sa.text(
 )
 
 
+_HELD_BACK = sa.text(
+    """
+    select (select count(*) from qcos.ledger_entry e where e.seq <= s.seen)
+        - (select coalesce(sum(r.count), 0) from qcos.ledger_run r)
+        - (select count(*) from qcos.ledger_gap g join qcos.ledger_entry e on e.seq between g.first and g.last)
+    from qcos.ledger_state s where s.one
+    """
+)
+
+
 def insert(connection: sa.Connection, tenant: UUID, items: Sequence[Appended]) -> Backlog:
     """Keep records and their entries, in order, in one statement; returns how far the sequencer is behind."""
     if not items:
@@ -354,14 +365,18 @@ def search(
     columns = record_table.c
     limit = max(1, min(limit, PAGE_MAX))
     query = _placed().where(columns.tenant == tenant)
-    for column, value in (
-        (columns.actor, actor),
-        (columns.object, object),
-        (columns.act, act),
-        (columns.project, project),
-    ):
-        if value is not None:
-            query = query.where(column == value)
+    asked = [
+        (column, value)
+        for column, value in (
+            (columns.actor, actor),
+            (columns.object, object),
+            (columns.act, act),
+            (columns.project, project),
+        )
+        if value is not None
+    ]
+    for column, value in asked:
+        query = query.where(column == value)
     if since is not None:
         query = query.where(columns.time >= since)
     if until is not None:
@@ -374,17 +389,38 @@ def search(
             .scalar_subquery()
         )
         query = query.where(sa.tuple_(columns.time, columns.seq) < place)
-    rows = connection.execute(query.order_by(columns.time.desc(), columns.seq.desc()).limit(limit + 1)).all()
+    query = query.order_by(columns.time.desc(), columns.seq.desc()).limit(limit + 1)
+    with _planned_for_values(connection, len(asked) > 1):
+        rows = connection.execute(query).all()
     items = tuple(_placed_of(row) for row in rows[:limit])
     return Page(items, items[-1].record_id if len(rows) > limit else None)
 
 
+@contextlib.contextmanager
+def _planned_for_values(connection: sa.Connection, wanted: bool) -> Iterator[None]:
+    """Let the server look at the values when it plans: which of several filters is rare decides which index is best."""
+    if wanted:
+        connection.exec_driver_sql("set local plan_cache_mode = force_custom_plan")
+    yield
+    if wanted:
+        connection.exec_driver_sql("set local plan_cache_mode to default")
+
+
+def held_back(connection: sa.Connection) -> int:
+    """Return how many entries the sequencer has passed by: neither numbered nor in a gap that it still looks into."""
+    return int(connection.execute(_HELD_BACK).scalar_one())
+
+
 def records_after(
     connection: sa.Connection, tenant: UUID, after: tuple[dt.datetime, int] | None, limit: int
-) -> list[sa.Row[Any]]:  # Any: all columns
-    """Return a tenant's records with the digests in their entries, by time and sequence number, for checking."""
+) -> list[sa.Row[Any]]:  # Any: columns of several types
+    """Return a tenant's records by time and sequence number, for checking.
+
+    Each is (time, seq, id, act, actor, object, project, record, digest in its entry or None).
+    """
     columns = record_table.c
-    chosen = sa.select(record_table, entry_table.c.digest).join_from(
+    names = (columns.time, columns.seq, columns.id, columns.act, columns.actor, columns.object)
+    chosen = sa.select(*names, columns.project, columns.record, entry_table.c.digest).join_from(
         record_table, entry_table, columns.seq == entry_table.c.seq, isouter=True
     )
     here = chosen.where(columns.tenant == tenant)
