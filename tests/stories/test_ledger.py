@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 from decimal import Decimal
 from typing import Any
@@ -179,6 +180,11 @@ def test_fsck_finds_the_data_folder_clean(house: House) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["records"] == 0
+    url = house.qcos.engine.url.render_as_string(hide_password=False)
+    done = subprocess.run([*command, "--database", url], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["records"] >= report.records
 
 
 def test_records_are_found_by_actor_object_act_and_time(house: House) -> None:

@@ -136,18 +136,36 @@ def consistency(
 def fsck(
     directory: Annotated[Path, typer.Argument(help="The ledger's directory of tiles.")],
     trust: Trust,
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Compare the database too: its entries, every signed checkpoint, every record.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Rebuild the whole tree from its entries and compare every tile, root and signature."""
     vkeys = [str(key) for key in _vkeys(trust)]  # old checkpoints are by old keys
     with server_extra("qcos ledger fsck"):
+        from qcos.db.engine import make_engine, scope
+        from qcos.identity.store import tenants as all_tenants
         from qcos.ledger.fsck import (
             fsck as check,
         )  # compares a database too when given one: needs its packages
+    engine = make_engine(database, pool_size=2, application="qcos-fsck") if database else None
+    tenants = None
+    if engine is not None:
+        with scope(engine, None) as connection:
+            tenants = [tenant for tenant, _ in all_tenants(connection)]
     with Progress(console=people(sys.stderr), transient=True, disable=as_json) as progress:
-        task = progress.add_task("entries", total=None)
+        task = progress.add_task("entries, then records" if database else "entries", total=None)
         report = check(
-            directory, vkeys, progress=lambda done, total: progress.update(task, completed=done, total=total)
+            directory,
+            vkeys,
+            engine,
+            lambda done, total: progress.update(task, completed=done, total=total),
+            tenants=tenants,
         )
     value: Json = {
         "ok": report.ok,
@@ -155,6 +173,7 @@ def fsck(
         "root": report.root.hex() if report.root is not None else None,
         "tiles": report.tiles,
         "checkpoints": report.checkpoints,
+        "records": report.records,
         "problem_count": report.problem_count,
         "problems": [{"code": p.code, "subject": p.subject, "message": p.message} for p in report.problems],
     }
