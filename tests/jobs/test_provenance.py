@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from faults.vendor import PaidDriver
+from faults.world import World, make_execution, sealer_of
 from qcos.base.canonical import digest
+from qcos.base.errors import Unavailable
 from qcos.base.limits import MAX_MATERIAL_BYTES, MAX_MATERIALS_BYTES, MAX_TOOLCHAIN_BYTES
-from qcos.drivers.contract import Document, Provenance
+from qcos.db.queue import Task
+from qcos.drivers.contract import Document, Handle, Outcome, Provenance, Work
+from qcos.evidence.bundle import statement_of
 from qcos.evidence.levels import TOOLCHAIN
+from qcos.jobs.conceal import BUNDLE, material_name
 from qcos.jobs.model import Job
 from qcos.jobs.provenance import gather
+from qcos.jobs.seal import Sealer
+from qcos.jobs.submit import submission_key
 
 JOB = cast(Job, SimpleNamespace(id="job-1", facts=[{}], driver="aer"))
 TEXT = "text/x-openqasm"
@@ -92,3 +103,88 @@ def test_a_job_keeps_so_much_and_no_more() -> None:
     assert sum(len(kept.payload) for kept in told.materials) <= MAX_MATERIALS_BYTES
     kept = [told.facts["materials"][f"transpiled/{n}"]["kept"] for n in range(many)]
     assert kept == [True] * (many - 1) + [False]
+
+
+class Telling(PaidDriver):
+    """Tells what the contract promises when it is asked for, and remembers being asked."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.asked: list[bool] = []
+
+    def submit(self, backend: str, work: Work, key: str) -> Handle:
+        self.asked.append(work.provenance)
+        return super().submit(backend, work, key)
+
+    def result(self, handle: Handle, wait_s: float | None = None) -> Outcome:
+        return replace(super().result(handle, wait_s), provenance=GOOD if self.asked[-1] else None)
+
+
+def _evidence(world: World, task: Task) -> dict[str, Any]:
+    """What the signed statement of a finished job says of its level."""
+    world.assert_completed_once(task)
+    job = world.job(task)
+    [bundle] = world.rows("select document from qcos.evidence_bundle where job = %(job)s", job=task.job)
+    told: dict[str, Any] = statement_of(world.opened(job, BUNDLE, bundle.document))["predicate"]["evidence"]
+    return told
+
+
+def _materials(world: World, task: Task) -> dict[str, bytes]:
+    rows = world.rows("select name, payload from qcos.evidence_material where job = %(job)s", job=task.job)
+    job = world.job(task)
+    return {row.name: world.opened(job, material_name(row.name), row.payload) for row in rows}
+
+
+@pytest.mark.parametrize("level", ["basic", "standard", "full"])
+def test_only_full_asks_the_driver_for_more(world: World, tmp_path: Path, level: str) -> None:
+    """R12.5: and what was told is kept beside the result, in the scope that keeps it."""
+    driver = Telling(tmp_path / "vendor")
+    execution = make_execution(world.engine, [driver], world.keys)
+    task = world.submit(level=level)
+    asyncio.run(execution.handle(task))
+    execution.close()
+    assert driver.asked == [level == "full"]
+    assert _evidence(world, task)["level"] == level
+    assert set(_materials(world, task)) == ({"transpiled/0", "vendor-response"} if level == "full" else set())
+
+
+def test_a_driver_that_knows_nothing_of_it_loses_no_paid_job(
+    world: World, driver: PaidDriver, work: Callable[..., None]
+) -> None:
+    """R12.2: sealed at the level that was asked for, with what is absent named."""
+    task = world.submit(level="full")
+    work(task)
+    told = _evidence(world, task)
+    assert set(told["absent"]) == {"transpiled", "calibration", "vendor-response"}
+    assert set(told["absent"].values()) == {"the driver does not report it"}
+    assert told["toolchain"]["driver"] == "paid"
+    assert driver.vendor.executions() == {submission_key(world.job(task)): 1}
+
+
+class Lost(Sealer):
+    """Seals nothing: the worker is lost between the result and its evidence."""
+
+    def seal_all(self, items: Sequence[Any]) -> list[Any]:
+        raise Unavailable("database.unavailable", "gone")
+
+
+def test_the_worker_that_comes_after_seals_what_the_lost_one_kept(world: World, tmp_path: Path) -> None:
+    """R12.2, R12.5: the vendor is asked for its answer once; the documents are those of that run."""
+    driver = Telling(tmp_path / "vendor")
+    sealer = sealer_of(world.keys)
+    lost = make_execution(
+        world.engine, [driver], world.keys, "lost", sealer=Lost(sealer.signers, sealer.authority)
+    )
+    task = world.submit(level="full")
+    with pytest.raises(Unavailable):
+        asyncio.run(lost.handle(task))
+    lost.close()
+    assert world.job(task).state == "collected"
+    kept = _materials(world, task)
+    after = make_execution(world.engine, [driver], world.keys, "after")
+    asyncio.run(after.handle(task))
+    after.close()
+    told = _evidence(world, task)
+    assert set(told["materials"]) == set(kept) == {"transpiled/0", "vendor-response"}
+    assert _materials(world, task) == kept
+    assert driver.vendor.executions() == {submission_key(world.job(task)): 1}
