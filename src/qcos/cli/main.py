@@ -52,6 +52,7 @@ COMMANDS = {
     "worker": Lazy("serve", "worker", "Run a worker that serves some drivers.", _SERVE),
     "worm": Lazy("worm", "app", "Copies of ledger and evidence that nobody can change.", _SERVE),
     "tsa": Lazy("tsa", "app", "Run the time-stamping authority as a service.", _SERVE),
+    "witness": Lazy("witness", "app", "Witness ledgers: cosign checkpoints that continue the last.", _SERVE),
     "login": Lazy("account", "login", "Remember a server and a token.", _SERVE),
     "config": Lazy("account", "config", "Show or change the configuration file.", _SERVE),
     "whoami": Lazy("account", "whoami", "Show who the token stands for.", _SERVE),
