@@ -35,9 +35,13 @@ from qcos.keys.wrap import KeyWrapper
 from qcos.ledger.anchor.bitcoin import OpenTimestamps
 from qcos.ledger.anchor.ethereum import Ethereum
 from qcos.ledger.anchor.model import Chain
+from qcos.ledger.collect import Witnesses
 from qcos.ledger.files import LogFolder
+from qcos.ledger.note import parse_vkey
+from qcos.ledger.quorum import NOBODY, Policy, read_policy
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
+from qcos.ledger.trust import fitting
 from qcos.metering.price import shipped_book
 from qcos.policy import store as policies
 from qcos.policy.bundle import shipped
@@ -63,6 +67,7 @@ class Api:
     keyring: Keyring
     admission: Admission
     log: LogFolder
+    witnesses: Policy = NOBODY
 
     def close(self) -> None:
         """End child processes and connections."""
@@ -157,7 +162,9 @@ def make_api(settings: Settings) -> Api:
         book=book,
         tenant_keys=TenantKeys(engine, open_wrapper(settings)),
     )
-    return Api(settings, engine, open_keyring(settings), admission, LogFolder(settings.ledger))
+    keyring = open_keyring(settings)
+    witnesses = open_witnesses(settings, _signers(settings, keyring).vkeys)
+    return Api(settings, engine, keyring, admission, LogFolder(settings.ledger), witnesses)
 
 
 def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> tuple[Execution, list[Driver]]:
@@ -239,9 +246,36 @@ def _outside_certificates(settings: Settings) -> list[bytes]:
 def make_sequencer(settings: Settings) -> Sequencer:
     """Wire the ledger's sequencer."""
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-sequencer")
-    ed25519, mldsa44, mldsa65 = open_keyring(settings).ledger
-    signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
-    return Sequencer(engine, settings.ledger, signers, settings.origin)
+    signers = _signers(settings, open_keyring(settings))
+    policy = open_witnesses(settings, signers.vkeys)
+    witnesses = Witnesses(policy) if policy.witnesses else None
+    return Sequencer(engine, settings.ledger, signers, settings.origin, witnesses=witnesses)
+
+
+def _signers(settings: Settings, keyring: Keyring) -> LedgerSigners:
+    ed25519, mldsa44, mldsa65 = keyring.ledger
+    return LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
+
+
+def open_witnesses(settings: Settings, vkeys: tuple[str, ...]) -> Policy:
+    """Read the policy of the ledger's witnesses; one that demands nothing when none is configured.
+
+    Raises:
+        Invalid: ``settings.witnesses`` when the file cannot be read; ``ledger.policy``, ``ledger.vkey``.
+    """
+    if settings.witnesses is None:
+        return NOBODY
+    try:
+        text = settings.witnesses.read_bytes()
+    except OSError as error:
+        raise Invalid(
+            "settings.witnesses",
+            "the policy of witnesses cannot be read",
+            subject=str(settings.witnesses),
+            got=error.strerror or "",
+            hint="see docs/how-to/witness-a-ledger.md",
+        ) from None
+    return fitting(read_policy(text), [parse_vkey(vkey) for vkey in vkeys])
 
 
 def attached(settings: Settings) -> Settings:

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     origin: str = Field(
         default="qcos.local/ledger", min_length=1, description="Name of the audit ledger in its checkpoints."
     )
+    witnesses: Path | None = Field(
+        default=None,
+        description="File with the policy of the ledger's witnesses (C2SP tlog-policy); none: nobody cosigns.",
+    )
     key_passphrase: SecretStr = Field(
         default=SecretStr(""), description="Passphrase of the key files; empty: protected by file mode only."
     )

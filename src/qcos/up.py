@@ -26,7 +26,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
-from qcos.app import open_keyring, open_keystore, outside_authorities
+from qcos.app import open_keyring, open_keystore, open_witnesses, outside_authorities
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
@@ -36,6 +36,7 @@ from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
 from qcos.drivers.registry import load_installed
 from qcos.keys.trust import trust_document
+from qcos.ledger.publish import read_status
 from qcos.ledger.sign import LedgerSigners
 from qcos.settings import Settings, read_settings
 
@@ -259,16 +260,11 @@ def _prepare(settings: Settings) -> tuple[Path, Path]:
     ed25519, mldsa44, mldsa65 = keyring.ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
     trust_file, token_file = settings.data / "trust.json", settings.data / "admin.token"
-    _write(
-        trust_file,
-        json.dumps(
-            trust_document(
-                keyring, settings.origin, signers.vkeys, authorities=outside_authorities(settings)
-            ),
-            indent=2,
-        ),
-        0o644,
+    witnesses = open_witnesses(settings, signers.vkeys).as_trust()
+    document = trust_document(
+        keyring, settings.origin, signers.vkeys, witnesses, authorities=outside_authorities(settings)
     )
+    _write(trust_file, json.dumps(document, indent=2), 0o644)
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
     try:
         if not installation.has_tenants(engine):
@@ -289,14 +285,14 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def _answers(settings: Settings, url: str, drivers: Sequence[str]) -> bool:
-    """Return whether the API is ready, a checkpoint is published, and each driver's backends are online."""
+    """Return whether the API is ready, a checkpoint is published or waits for witnesses, and each driver's backends are online."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310 - our own address
             pass
     except (OSError, urllib.error.URLError):
         return False
-    if not (settings.ledger / "checkpoint").exists():
-        return False
+    if not ((settings.ledger / "checkpoint").exists() or read_status(settings.ledger)):
+        return False  # without its witnesses the ledger waits, and so does nothing else
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
     try:
         with scope(engine, None) as connection:

@@ -16,7 +16,7 @@ PROMISED = """
 up worker whoami version login trust
 job submit|show|list|watch|cancel|estimate|result|validate
 evidence get|verify|export
-ledger checkpoint|proof|verify|search|consistency|fsck
+ledger checkpoint|proof|verify|search|consistency|fsck|status|monitor
 policy list|show|test|upload|activate|explain
 budget list|set
 quota list|set
@@ -29,6 +29,8 @@ backend list
 config show|set
 tsa serve
 worm copy|restore|status|verify
+anchor list|get|verify
+witness serve
 """
 
 

@@ -19,8 +19,10 @@ import httpx
 import psycopg
 import pytest
 
+from ledger.servers import Serving
 from qcos.db import embedded
 from qcos.ledger import tree
+from qcos.ledger.submission import write_submission
 from stories.installation import Installation, running
 
 from .pages import ROOT, examples, page, table
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.xdist_group("docs")  # one installation for all of them
 README = page("README.md")
 TUTORIAL = page("docs/tutorials/first-job.md")
 VERIFY = page("docs/how-to/verify-offline-with-openssl.md")
+BY_HAND = page("docs/how-to/verify-the-ledger-by-hand.md")
 API = page("docs/reference/api.md")
 
 
@@ -44,6 +47,7 @@ class Reader:
         for told, real in (
             ("http://127.0.0.1:8114", self.qcos.url),
             (".data/admin.token", str(self.qcos.token_file)),
+            (".data/ledger", str(self.qcos.data / "ledger")),
         ):
             text = text.replace(told, real)
         return self._run(["sh", "-e", "-c", text], expected, variables)
@@ -108,6 +112,38 @@ def test_the_tutorial_leads_through(reader: Reader) -> None:
         if not line.startswith("qcos up"):
             said = reader.types(line, expected=3 if "--classification classified" in line else 0)
     assert "VERIFIED" in said
+
+
+def test_the_ledger_is_verified_by_hand(auditor: Reader, tmp_path: Path) -> None:
+    """R4.2, R5.5: checkpoint, record, whole log, growth and a witness, without any code of QCOS."""
+    texts = {
+        word.removeprefix("run="): example.text
+        for example in examples(BY_HAND)
+        for word in example.words
+        if word.startswith("run=")
+    }
+    (record,) = json.loads(auditor.types("qcos ledger search --act evidence.sealed -n 1 --json"))["items"]
+    auditor.types("qcos trust -o trust.json; cp checkpoint old-checkpoint 2>/dev/null || true")
+    auditor.types(texts["fetch"], RECORD=record["id"])
+    assert "Signature Verified Successfully" in auditor.types(texts["signature"])
+    assert auditor.runs(texts["inclusion"]).splitlines()[0] == "in the ledger: True"
+    shutil.copy(auditor.home / "checkpoint", auditor.home / "old-checkpoint")
+    assert [line.rpartition(" ")[2] for line in auditor.runs(texts["whole"]).splitlines()] == ["True", "True"]
+    witness = Serving(tmp_path / "witness", "w.example", list(auditor.qcos.vkeys))
+    try:
+        body = write_submission(0, [], (auditor.home / "checkpoint").read_text())
+        assert httpx.post(f"{witness.url}/add-checkpoint", content=body, trust_env=False).status_code == 200
+        seen = {"WITNESS": witness.url, "VKEY": str(witness.keys.vkeys[1]), "NO_PROXY": "127.0.0.1"}
+        assert "Signature Verified Successfully" in auditor.types(texts["witness"], **seen)
+    finally:
+        witness.stop()
+    old = (auditor.home / "old-checkpoint").read_text().splitlines(True)
+    root = hashlib.sha256(b"forged").digest()
+    forged = [old[0], old[1], base64.b64encode(root).decode() + "\n", *old[3:]]
+    (auditor.home / "old-checkpoint").write_text("".join(forged))
+    assert auditor.runs(texts["whole"]).splitlines()[1].endswith("False")
+    shutil.copy(auditor.home / "old-checkpoint", auditor.home / "checkpoint")
+    assert "Failure" in auditor.types(texts["signature"], expected=1)
 
 
 def test_openssl_verifies_what_the_page_says_it_does(auditor: Reader) -> None:

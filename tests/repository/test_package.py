@@ -25,8 +25,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from evidence.conftest import make_instance  # a whole instance, small
+from ledger.conftest import make_signers
+from ledger.log import grow
 from qcos.cli.main import COMMANDS
 from qcos.evidence.bundle import attach
+from qcos.ledger.edge import Edge
 
 from .tree import ROOT, SRC, told, tracked
 
@@ -112,17 +115,22 @@ class Small:
     site: Path
     home: Path
 
-    def run(self, *arguments: str, before: str = "", script: str = RUN) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str, before: str = "", script: str = RUN) -> subprocess.Popen[str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_", "PYTHON"))}
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-S", "-c", before + script, *arguments],
             env=kept
             | {"PYTHONPATH": str(self.site), "HOME": str(self.home), "TERM": "dumb", "COLUMNS": "160"},
             cwd=self.home,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
         )
+
+    def run(self, *arguments: str, before: str = "", script: str = RUN) -> subprocess.CompletedProcess[str]:
+        with self.start(*arguments, before=before, script=script) as process:
+            out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def _closure(texts: list[str]) -> Iterator[metadata.Distribution]:
@@ -184,6 +192,56 @@ def test_evidence_verifies_without_extras_and_without_network(small: Small, tmp_
     done = small.run(*arguments, before=NO_SOCKET)
     assert done.returncode == 1, done.stdout + done.stderr
     assert json.loads(done.stdout)["ok"] is False
+
+
+def test_a_copied_ledger_verifies_without_extras_and_without_network(small: Small, tmp_path: Path) -> None:
+    """R4.2, R5.5: a folder of tiles, the trust document and `pip install qcos`."""
+    signers, edge = make_signers(), Edge()
+    old = grow(tmp_path / "log", edge, [b"entry %d" % n for n in range(300)], signers)
+    grow(tmp_path / "log", edge, [b"entry %d" % n for n in range(300, 700)], signers)
+    (tmp_path / "old").write_text(old)
+    trust = tmp_path / "trust.json"
+    trust.write_text(json.dumps({"ledger": [{"vkey": vkey} for vkey in signers.vkeys]}))
+    pinned = ("--trust", str(trust), "--json")
+    verify = ("ledger", "verify", str(tmp_path / "log"), *pinned)
+    consistency = ("ledger", "consistency", str(tmp_path / "old"), "--tiles", str(tmp_path / "log"), *pinned)
+    for arguments in (verify, consistency):
+        done = small.run(*arguments, before=NO_SOCKET)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(done.stdout)
+        assert found["ok"] is True and found["size"] == 700
+    bundle = tmp_path / "log/tile/entries/001"
+    bundle.write_bytes(bundle.read_bytes().replace(b"entry 300", b"entry 3oo"))
+    assert small.run(*verify, before=NO_SOCKET).returncode == 1
+
+
+def test_a_witness_and_a_monitor_run_without_extras(small: Small, tmp_path: Path) -> None:
+    signers = make_signers()
+    grow(tmp_path / "log", Edge(), [b"entry"], signers)
+    serve = (
+        "witness",
+        "serve",
+        "--data",
+        str(tmp_path / "w"),
+        "--name",
+        "w.example",
+        "--port",
+        "0",
+        "--json",
+    )
+    with small.start(*serve, "--log", signers.vkeys[0]) as witness:
+        assert witness.stdout is not None
+        assert json.loads(witness.stdout.readline())["name"] == "w.example"
+        witness.terminate()
+    assert witness.returncode == 0
+    trust = tmp_path / "trust.json"
+    trust.write_text(json.dumps({"ledger": [{"vkey": vkey} for vkey in signers.vkeys]}))
+    told = small.run(
+        *("ledger", "monitor", "--url", "http://127.0.0.1:1", "--trust", str(trust)),
+        *("--state", str(tmp_path / "state"), "--once", "--json"),
+    )
+    assert told.returncode == 6, told.stdout + told.stderr
+    assert json.loads(told.stdout)["code"] == "client.unreachable"
 
 
 def test_client_and_help_work_without_extras(small: Small) -> None:

@@ -49,7 +49,11 @@ def trust_of(api: Any) -> dict[str, Any]:  # Any: qcos.app.Api, JSON
     ed25519, mldsa44, mldsa65 = api.keyring.ledger
     signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=api.settings.origin)
     return trust_document(
-        api.keyring, api.settings.origin, signers.vkeys, authorities=outside_authorities(api.settings)
+        api.keyring,
+        api.settings.origin,
+        signers.vkeys,
+        api.witnesses.as_trust(),
+        authorities=outside_authorities(api.settings),
     )
 
 

@@ -19,6 +19,7 @@ from qcos.base.errors import NotFound, Unavailable
 from qcos.db.engine import scope
 from qcos.ledger import prove, store
 from qcos.ledger.anchor import store as anchored
+from qcos.ledger.publish import read_status
 
 router = APIRouter(tags=["ledger"])
 _RECORD_ID = re.compile(r"rec-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}")  # the cursor of this listing
@@ -37,6 +38,28 @@ async def checkpoint(request: Request) -> Response:
         media_type="text/plain; charset=utf-8",
         headers={"Cache-Control": "no-cache"},
     )
+
+
+@router.get("/ledger/status", summary="How far the ledger is, and what its witnesses say")
+async def status(request: Request) -> Response:
+    """Return the size of the tree, of the published checkpoint, and what each witness answered last."""
+    api = app_of(request)
+
+    def run(caller: Act) -> dict[str, Any]:
+        caller.permit("ledger.read")
+        seen = store.glance(caller.connection)
+        latest = store.latest_checkpoint(caller.connection)
+        told = read_status(api.settings.ledger) if api.witnesses.witnesses else None
+        return {
+            "origin": api.settings.origin,
+            "size": seen.head.size,
+            "waiting": seen.waiting,
+            "published": latest[0] if latest else None,
+            "quorum": api.witnesses.describe(),
+            "witnesses": told,
+        }
+
+    return answer(await act(request, run))
 
 
 @router.get("/ledger/tile/{path:path}", summary="A tile or entry bundle (C2SP tlog-tiles)")

@@ -84,7 +84,8 @@ def serve(
 
 def _logs(given: list[str], trusts: list[Path]) -> list[Vkey]:
     """Return the logs' keys, each once; raises `Invalid`."""
-    texts = []
+    texts: list[str] = []
+    pinned: list[Vkey] = []
     for text in given:
         if text.startswith("@"):
             lines = read_bytes(Path(text[1:])).decode("utf-8", "replace").splitlines()
@@ -93,8 +94,8 @@ def _logs(given: list[str], trusts: list[Path]) -> list[Vkey]:
             texts.append(text)
     for file in trusts:
         try:
-            texts += read_ledger_trust(read_object(file)).vkeys
+            pinned += [key.vkey for key in read_ledger_trust(read_object(file)).vkeys if not key.revoked_at]
         except Invalid as error:
             error.subject = error.subject or str(file)
             raise
-    return list(dict.fromkeys(parse_vkey(text) for text in texts))
+    return list(dict.fromkeys([*(parse_vkey(text) for text in texts), *pinned]))

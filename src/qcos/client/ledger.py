@@ -21,6 +21,10 @@ class Ledger:
         """Return the latest signed checkpoint (C2SP signed note)."""
         return self._transport.call("GET", "ledger/checkpoint", accept="text/plain").body
 
+    def status(self) -> Json:
+        """Return how far the ledger is, and what its witnesses answered last."""
+        return cast(Json, self._transport.call("GET", "ledger/status").json())
+
     def tile(self, path: str) -> bytes:
         """Return one tile by its C2SP path below ``tile/``, for example ``0/x001/234``."""
         parts = "/".join(quoted(part) for part in path.split("/"))

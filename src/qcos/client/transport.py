@@ -5,7 +5,6 @@ error.
 from __future__ import annotations
 
 import importlib.metadata
-import ipaddress
 import json
 import random
 import secrets
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 
 from qcos.base.errors import Invalid, Limit, QcosError, Unavailable
+from qcos.base.hosts import is_loopback
 from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.client.problems import error_of
 from qcos.client.retry import Retry, again_after_status, retry_after_s
@@ -75,7 +75,7 @@ class Transport:
             timeout=timeout_s,
             limits=httpx.Limits(keepalive_expiry=_IDLE_S),
             follow_redirects=False,  # a redirect could carry the token away
-            trust_env=not _loopback(
+            trust_env=not is_loopback(
                 httpx.URL(self.base).host
             ),  # a proxy of the environment never serves loopback
         )
@@ -233,7 +233,7 @@ def _base(url: str, *, has_token: bool, allow_clear_text: bool) -> str:
             expected="http(s)://host[:port]",
             hint="set QCOS_URL",
         )
-    if parsed.scheme == "http" and has_token and not allow_clear_text and not _loopback(parsed.host):
+    if parsed.scheme == "http" and has_token and not allow_clear_text and not is_loopback(parsed.host):
         raise Invalid(
             "client.clear_text",
             "the token would travel unencrypted",
@@ -242,12 +242,3 @@ def _base(url: str, *, has_token: bool, allow_clear_text: bool) -> str:
             hint="use https; on a network that is trusted or encrypted beneath, set QCOS_ALLOW_CLEAR_TEXT=1",
         )
     return str(parsed).rstrip("/").removesuffix("/v1") + "/v1/"
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

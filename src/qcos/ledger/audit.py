@@ -16,6 +16,8 @@ from qcos.base.errors import NotFound, QcosError
 from qcos.ledger.checkpoint import Checkpoint, parse_body
 from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse
+from qcos.ledger.pinned import PinnedVkey
+from qcos.ledger.quorum import NOBODY, Policy
 from qcos.ledger.tile import WIDTH, Address, parse_path, width_of
 from qcos.ledger.tree import EMPTY_ROOT, fold, leaf_hash
 from qcos.ledger.verify import verify_checkpoint
@@ -62,24 +64,38 @@ class Report:
         return self.problem_count == 0
 
 
-def audit(directory: Path, vkeys: Sequence[str], progress: Progress | None = None) -> Report:
+def audit(
+    directory: Path,
+    vkeys: Sequence[str | PinnedVkey],
+    progress: Progress | None = None,
+    *,
+    witnesses: Policy = NOBODY,
+) -> Report:
     """Check a folder.
 
     Args:
         directory: The log's files, or a copy of them.
         vkeys: The trust root.
         progress: Called with entries done and entries in all.
+        witnesses: Whose cosignatures the published checkpoint must carry.
     """
-    found = Audit(LogFolder(directory), vkeys, progress)
+    found = Audit(LogFolder(directory), vkeys, progress, witnesses)
     return found.report(*found.whole())
 
 
 class Audit:
     """What is wrong with a folder, collected; `qcos.ledger.fsck` adds the database."""
 
-    def __init__(self, folder: LogFolder, vkeys: Sequence[str], progress: Progress | None) -> None:
+    def __init__(
+        self,
+        folder: LogFolder,
+        vkeys: Sequence[str | PinnedVkey],
+        progress: Progress | None,
+        witnesses: Policy = NOBODY,
+    ) -> None:
         self.folder = folder
         self.vkeys = vkeys
+        self.witnesses = witnesses
         self.progress = progress or (lambda done, total: None)
         self.problems: list[Finding] = []
         self.tiles = self.checkpoints = self.records = 0
@@ -129,16 +145,17 @@ class Audit:
             if note is None:
                 self.problem("ledger.no_checkpoint", "checkpoint", "the folder has no checkpoint")
                 return None
-            return self.signatures(note, "checkpoint") or parse_body(parse(note)[0])
+            found = self.signatures(note, "checkpoint", self.witnesses)
+            return found or parse_body(parse(note)[0])
         except QcosError as error:
             self.caught(error, "checkpoint")
             return None
 
-    def signatures(self, note: str, subject: str) -> Checkpoint | None:
+    def signatures(self, note: str, subject: str, witnesses: Policy = NOBODY) -> Checkpoint | None:
         """Check a signed checkpoint; None when it does not hold."""
         self.checkpoints += 1
         try:
-            return verify_checkpoint(note, self.vkeys)[0]
+            return verify_checkpoint(note, self.vkeys, witnesses)[0]
         except QcosError as error:
             self.caught(error, subject)
             return None

@@ -5,11 +5,13 @@ A step has three writes, each safe to die before or after:
 1. one scope: entries get contiguous indices (`qcos.ledger.number`), the head moves from (size, root) to the next
    by compare-and-set;
 2. tiles and bundles of the new size go to the folder, durably;
-3. the checkpoint is signed, kept (one a size, for ever), and published as one renamed file.
+3. the checkpoint is signed, witnessed, kept (one a size, for ever), and published as one renamed file:
+   `qcos.ledger.publish`.
 
 Whatever a dead sequencer left undone, the next step of any sequencer does: the head in the database says what
-is to be written. Nothing more is numbered before the last numbering is published: a sequencer that cannot
-write or sign lets the backlog grow, and beyond its limit acts are refused (`qcos.ledger.append`).
+is to be written. Nothing more is numbered before the last numbering is published or waits for its witnesses: a
+sequencer that cannot write or sign lets the backlog grow, and beyond its limit acts are refused
+(`qcos.ledger.append`); witnesses that are away stop nobody's acts.
 
 Two at once are harmless: the head's row is locked, files are the same bytes whoever writes them, a size has one
 signed checkpoint, and the published one never goes back. Each may have a folder of its own.
@@ -33,14 +35,16 @@ from qcos.base.limits import SEQUENCE_BATCH, SEQUENCE_INTERVAL_S
 from qcos.db.engine import scope
 from qcos.ledger import number, store
 from qcos.ledger.checkpoint import Checkpoint, parse_body
+from qcos.ledger.collect import Witnesses
 from qcos.ledger.edge import Edge, Growth
 from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse
+from qcos.ledger.publish import Publisher, forked
 from qcos.ledger.sign import LedgerSigners
 from qcos.ledger.store import Head
 from qcos.ledger.tile import WIDTH, Address
 
-Stage = Literal["numbered", "written", "signed", "published"]
+Stage = Literal["numbered", "written", "witnessed", "signed", "published"]
 
 _PARTIALS_KEPT_S: Final = 60.0  # how long readers of an older checkpoint find the partial tiles it names
 _RETRY_S: Final = 1.0  # pause after the database or the disk failed
@@ -72,6 +76,7 @@ class Sequencer:
             host.
         signers: The log's keys.
         origin: The log's name; the same for ever.
+        witnesses: Who must cosign a checkpoint before it is kept and published; None: nobody.
         batch: Most entries of one step.
         on_stage: Told after each write, with its name; for telemetry and for tests that end the process
             there.
@@ -84,14 +89,15 @@ class Sequencer:
         signers: LedgerSigners,
         origin: str,
         *,
+        witnesses: Witnesses | None = None,
         batch: int = SEQUENCE_BATCH,
         on_stage: Callable[[Stage], None] = lambda stage: None,
     ) -> None:
         self._engine = engine
         self._folder = LogFolder(directory)
         self._folder.prepare()
-        self._signers = signers
         self._origin = origin
+        self._publisher = Publisher(engine, self._folder, signers, origin, witnesses, on_stage)
         self._batch = batch
         self._on_stage = on_stage
         self._edge: tuple[Head, Edge] | None = None  # None: to be read from the database
@@ -153,13 +159,15 @@ class Sequencer:
         """Write and publish the head, unless it is."""
         if self._published == head.size:
             return
-        growth = self._growth
-        if growth is None or (growth.old, growth.new) != (self._written, head.size):
-            self._look_at_folder(head)
-            growth = None
-        if self._written < head.size:
-            self._write(head, growth)
-        self._publish(head)
+        if self._written != head.size:  # else it waits for its witnesses only
+            growth = self._growth
+            if growth is None or (growth.old, growth.new) != (self._written, head.size):
+                self._look_at_folder(head)
+                growth = None
+            if self._written < head.size:
+                self._write(head, growth)
+        if self._publisher.publish(head):
+            self._published = head.size
 
     def _number(self, seen: Head) -> tuple[Head, int]:
         with scope(self._engine, None) as connection:
@@ -237,32 +245,14 @@ class Sequencer:
                 end = min(head.size, edge.size + self._batch)
                 entries = store.entries_between(connection, edge.size, end)
                 if len(entries) != end - edge.size:
-                    raise _forked(Head(end, head.root), "entries are missing in the database")
+                    raise forked(Head(end, head.root), "entries are missing in the database")
                 growth = edge.extend(entries)
                 self._folder.write_tiles(growth.tiles)
                 self._outdate(growth)
             signed = store.checkpoint_sizes(connection, self._written, head.size)
         if edge.root() != head.root:
-            raise _forked(head, "the entries in the database do not give the head's root")
+            raise forked(head, "the entries in the database do not give the head's root")
         self._folder.write_tiles(edge.partials(signed))
-
-    def _publish(self, head: Head) -> None:
-        with scope(self._engine, None) as connection:
-            kept = store.checkpoint_of(connection, head.size)
-        if kept is None:
-            note = self._signers.sign(Checkpoint(self._origin, head.size, head.root), int(time.time()))
-            with scope(self._engine, None) as connection:
-                store.insert_checkpoint(connection, head, note)
-                kept = store.checkpoint_of(connection, head.size)
-            self._on_stage("signed")
-        if kept is None or kept[0] != head.root:
-            raise _forked(head, "another root was signed for this size")
-        with self._folder.locked():
-            note_now = self._folder.checkpoint()
-            if note_now is None or parse_body(parse(note_now)[0]).size < head.size:
-                self._folder.write_checkpoint(kept[1])
-        self._published = head.size
-        self._on_stage("published")
 
     def _outdate(self, growth: Growth) -> None:
         due = time.monotonic() + _PARTIALS_KEPT_S
@@ -277,17 +267,7 @@ def _load_checked(connection: sa.Connection, head: Head) -> Edge:
     try:
         edge = store.load_edge(connection, head.size)
     except ValueError:
-        raise _forked(head, "entries or nodes are missing in the database") from None
+        raise forked(head, "entries or nodes are missing in the database") from None
     if edge.root() != head.root:
-        raise _forked(head, "the entries in the database do not give this root")
+        raise forked(head, "the entries in the database do not give this root")
     return edge
-
-
-def _forked(head: Head, why: str) -> Integrity:
-    return Integrity(
-        "ledger.forked",
-        why,
-        subject=f"tree of {head.size} entries",
-        expected=f"root {head.root.hex()}",
-        hint="nothing was signed; run `qcos ledger fsck`",
-    )

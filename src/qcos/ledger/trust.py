@@ -48,11 +48,18 @@ def witnesses_of(document: Mapping[str, Any], logs: Sequence[Vkey]) -> Policy:  
     """Return the policy of witnesses of a trust document; one that demands nothing when it has none.
 
     Raises:
-        Invalid: ``ledger.policy``; also when a witness has the log's own key, or the policy is of another log.
+        Invalid: ``ledger.policy``; also as `fitting`.
     """
-    if "witnesses" not in document:
-        return NOBODY
-    policy = read_witnesses(document["witnesses"])
+    return fitting(read_witnesses(document["witnesses"]), logs) if "witnesses" in document else NOBODY
+
+
+def fitting(policy: Policy, logs: Sequence[Vkey]) -> Policy:
+    """Return a policy of witnesses if it fits to a log.
+
+    Raises:
+        Invalid: ``ledger.policy`` when a witness has a key of the log itself, or the policy names other logs
+            only.
+    """
     own = {log.public for log in logs}
     if any(vkey.public in own for vkey in policy.vkeys):
         raise Invalid("ledger.policy", "a log cannot be its own witness", expected="a key of somebody else")

@@ -49,6 +49,7 @@ class WitnessServer(ThreadingHTTPServer):
         self._places = threading.BoundedSemaphore(WITNESS_CONNECTIONS)
         self._due: dict[socket.socket, float] = {}
         self._guard = threading.Lock()
+        self._closed = threading.Event()
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
@@ -86,19 +87,27 @@ class WitnessServer(ThreadingHTTPServer):
                 self._due.pop(request, None)
             self._places.release()
 
+    def server_close(self) -> None:
+        """Stop listening, and end the connections that are open."""
+        super().server_close()
+        self._closed.set()
+        self._end(float("inf"))
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say that a connection broke, or what failed."""
         _log.debug("a connection of %s ended", client_address, exc_info=True)
 
     def _reap(self) -> None:
-        while True:
-            time.sleep(_REAP_S)
-            now = time.monotonic()
-            with self._guard:
-                late = [connection for connection, due in self._due.items() if due < now]
-            for connection in late:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+        while not self._closed.wait(_REAP_S):
+            self._end(time.monotonic())
+
+    def _end(self, now: float) -> None:
+        """End the connections whose time is over."""
+        with self._guard:
+            late = [connection for connection, due in self._due.items() if due < now]
+        for connection in late:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -60,6 +60,28 @@ _authority_failures = _meter.create_counter(
     unit="{request}",
     description="Requests an authority gave no token for, by authority.",
 )
+_witness_answers = _meter.create_counter(
+    "qcos.ledger.witness.answers",
+    unit="{answer}",
+    description="Answers of witnesses, by witness and outcome.",
+)
+_withheld: list[float] = [0.0]
+_meter.create_observable_gauge(
+    "qcos.ledger.withheld",
+    [lambda _: [Observation(_withheld[0])]],
+    unit="s",
+    description="How long no checkpoint could be published for want of witnesses; 0 when all is well.",
+)
+
+
+def witness_answer(name: str, outcome: str) -> None:
+    """Count a witness's answer."""
+    _witness_answers.add(1, {"witness": name, "outcome": outcome})
+
+
+def set_withheld(seconds: float) -> None:
+    """State how long checkpoints have been withheld for want of witnesses."""
+    _withheld[0] = seconds
 
 
 def set_queue_depths(depths: Mapping[str, int]) -> None:
