@@ -17,7 +17,7 @@ $(VENV)/installed: requirements/dev.txt requirements/oracle.txt pyproject.toml
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --require-hashes -r requirements/oracle.txt \
-		|| echo "note: the policy oracle cannot be installed here; its tests will say that they are skipped"
+		|| echo "note: the oracles cannot be installed here; their tests will say that they are skipped"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -268,3 +268,14 @@ def test_a_witness_with_the_logs_name_is_no_key_of_the_log(
     with pytest.raises(Integrity) as caught:
         verify_checkpoint(join(text, [*without, extra]), signers.vkeys, policy)
     assert caught.value.code == "ledger.unsigned"
+
+
+@given(
+    st.binary(max_size=300) | st.text(alphabet="witness log group quorum none any all 12\t\n", max_size=300)
+)
+def test_any_text_is_a_policy_or_an_error_of_ours(data: bytes | str) -> None:
+    try:
+        policy = read_policy(data)
+    except Invalid:
+        return
+    assert policy.met(VKEYS.values()) in (True, False)

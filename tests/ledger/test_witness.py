@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from qcos.base.errors import Conflict, Integrity, Invalid
 from qcos.ledger.checkpoint import Checkpoint, encode, parse_body
@@ -161,8 +163,8 @@ def test_a_note_with_one_wrong_signature_of_the_log_is_refused(witness: Witness,
     """As of the signed-note specification: known key, wrong signature: malformed."""
     text, lines = parse(log.note(5))
     wrong = sign_line(parse_vkey(log.signers.vkeys[0]), text + "x\n", log.signers.ed25519.sign)
-    for given, status in (([wrong, *lines[1:]], 403), (lines[:1], 200)):
-        assert witness.add_checkpoint(write_submission(0, [], join(text, given))).status == status
+    for signed, status in (([wrong, *lines[1:]], 403), (lines[:1], 200)):
+        assert witness.add_checkpoint(write_submission(0, [], join(text, signed))).status == status
 
 
 def test_proofs_of_other_trees_are_refused(witness: Witness, log: Log) -> None:
@@ -370,6 +372,16 @@ def test_connections_that_say_nothing_or_little_do_not_keep_others_out(
     finally:
         for connection in opened:
             connection.close()
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_get_an_answer_and_no_cosignature(witness: Witness, log: Log, data: bytes) -> None:
+    body = log.body(0, 3)
+    for given_body in (data, body[: len(data)] + data, body.replace(b"old 0\n", b"old 0\n" + data)):
+        if given_body != body:
+            assert 400 <= witness.add_checkpoint(given_body).status < 500
+    assert kept(witness) is None
 
 
 def test_the_encoding_is_that_of_the_specification(log: Log) -> None:

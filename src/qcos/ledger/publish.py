@@ -10,6 +10,7 @@ and so does nothing else. Three writes, each safe to die before or after:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -187,8 +188,9 @@ class Publisher:
         }
         path = self._folder.directory / STATUS
         making = path.with_name(f".{STATUS}-{os.getpid()}")
-        making.write_text(json.dumps(status))  # a report, not a record: no flush
-        making.replace(path)
+        with contextlib.suppress(OSError):  # a report, not a record: no flush, and nothing waits for it
+            making.write_text(json.dumps(status))
+            making.replace(path)
 
     def _judge(self, told: Told, head: Head, note: str) -> None:
         """Look whether what a witness shows contradicts our tree by our own signature. Its word alone does not count.

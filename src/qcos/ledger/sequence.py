@@ -57,9 +57,9 @@ class Step:
     """What a step left.
 
     Attributes:
-        size: Entries in the newest checkpoint.
+        size: Entries that have an index; their checkpoint is published, or waits for its witnesses.
         added: Entries this step gave an index.
-        root: The newest checkpoint's root.
+        root: The root of their tree.
     """
 
     size: int
