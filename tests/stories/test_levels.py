@@ -150,8 +150,9 @@ def test_the_command_line_fetches_and_verifies_all_of_it(
         command = [QCOS, "evidence", *map(str, arguments)]
         return subprocess.run(command, env=environment | offline, capture_output=True, text=True, timeout=60)
 
-    done = run("get", job["job_id"], "-o", bundle, "--materials", folder)
+    done = run("get", job["job_id"], "-o", bundle, "--materials", folder, "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["not_kept"] == []
     assert {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} == {
         *(
             "input",

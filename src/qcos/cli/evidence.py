@@ -53,12 +53,15 @@ def get(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the evidence bundle of a job, byte for byte as the server sends it."""
+    lacking: list[str] = []
     with from_environment() as client:
         document = client.jobs.evidence(job, wait_s=wait)
         if materials is not None:
             for item in client.jobs.materials(job):
                 if item["kept"]:
                     write_material(materials, item["name"], client.jobs.material(job, item["name"]))
+                else:
+                    lacking.append(str(item["name"]))
         if spec is not None:
             write_file(spec, client.jobs.spec_document(job))
         if result is not None:
@@ -68,7 +71,10 @@ def get(
         return
     write_file(output, document)
     wrote = {"file": str(output), "bytes": len(document)}
-    emit(wrote, as_json, lambda console: console.print(f"{len(document)} bytes in {output}"))
+    if materials is not None:
+        wrote |= {"materials": str(materials), "not_kept": lacking}
+    line = f"{len(document)} bytes in {output}" + (f"; not kept: {', '.join(lacking)}" if lacking else "")
+    emit(wrote, as_json, lambda console: console.print(plain(line)))
 
 
 @app.command()
