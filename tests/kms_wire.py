@@ -89,6 +89,8 @@ class Wire:
             self.asked.append((operation, given))
             if self.failing:
                 raise self.failing.pop(0)
+        if operation == "CreateKey":
+            return {"KeyMetadata": {"Arn": self.make(given["KeySpec"]).arn}}
         key = self._find(given["KeyId"])
         if operation == "DescribeKey":
             return {

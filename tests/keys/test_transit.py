@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.pages import examples, page
 from qcos.app import open_keyring
 from qcos.base.errors import Integrity, Invalid, QcosError, Unavailable
 from qcos.evidence.envelope import sign
@@ -36,14 +37,10 @@ def _code(call: Callable[[], object], family: type[QcosError]) -> str:
 
 def _policy(bao: Bao, label: str, *, signing: bool = True) -> None:
     """Allow what the page allows, for another label."""
-    rules = f"""
-path "transit/keys/{label}-*" {{ capabilities = ["read", "create", "update"] }}
-path "transit/encrypt/{label}-wrap" {{ capabilities = ["update"] }}
-path "transit/decrypt/{label}-wrap" {{ capabilities = ["update"] }}
-"""
-    if signing:
-        rules += f'path "transit/sign/{label}-*" {{ capabilities = ["update"] }}'
-    bao.client().sys.create_or_update_policy(label, rules)
+    (block,) = examples(page("docs/how-to/use-vault.md"), run="server")
+    rules = [line for line in block.text.splitlines() if line.startswith("path ")]
+    kept = [line.replace("/qcos-", f"/{label}-") for line in rules if signing or "/sign/" not in line]
+    bao.client().sys.create_or_update_policy(label, "\n".join(kept))
 
 
 def _approle(bao: Bao, label: str) -> TransitAt:
@@ -191,6 +188,30 @@ def test_with_the_rights_of_the_page_a_missing_key_is_not_made_by_wrapping(bao: 
     transit.delete_key(f"{label}-wrap")
     assert _code(lambda: wrapper.wrap(b"k", b""), Unavailable).startswith("keys.store_")
     assert bao.client().read(f"transit/keys/{label}-wrap") is None
+
+
+def test_the_rights_of_the_page_reach_no_further_than_it_says(bao: Bao, label: str, tmp_path: Path) -> None:
+    """Whoever steals the role can use the keys and rotate the signing ones: not export, weaken or delete any."""
+    _policy(bao, label)
+    server = Server(_approle(bao, label))
+    make_keys(server)
+    thief = bao.client()
+    thief.token = server._token
+    transit = thief.secrets.transit
+    for attempt in (
+        lambda: transit.update_key_configuration(f"{label}-wrap", exportable=True),
+        lambda: transit.update_key_configuration(f"{label}-countersign", deletion_allowed=True),
+        lambda: transit.export_key(f"{label}-ed25519", "signing-key"),
+        lambda: transit.backup_key(f"{label}-wrap"),
+        lambda: transit.delete_key(f"{label}-wrap"),
+        lambda: transit.rotate_key(f"{label}-wrap"),
+        lambda: transit.read_key("another-installations-wrap"),
+    ):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            attempt()
+    maker = open_transit_keystore(tmp_path, server.at).maker
+    assert maker is not None
+    assert maker.make("ECDSA-P384")[1] == "countersign:2"
 
 
 def test_wrong_credentials_and_none_are_said_so(bao: Bao, label: str) -> None:

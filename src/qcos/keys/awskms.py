@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from qcos.base.errors import Integrity, Invalid, QcosError, Unavailable
 from qcos.base.limits import KEYSTORE_ATTEMPTS, KEYSTORE_CALL_S
-from qcos.keys.held import HeldSigner, mldsa_mu, p384_digest
+from qcos.keys.held import HeldSigner, makes_none, mldsa_mu, p384_digest
+from qcos.keys.model import Algorithm, Signer
 from qcos.keys.signer import PublicKey
 from qcos.keys.where import KmsAt, demand_private
 from qcos.keys.wrap import body_of, demand_fitting, does_not_open, header
@@ -33,6 +34,7 @@ MAX_RAW_BYTES: Final = 4_096
 
 _PROBE: Final = b"qcos: does this key still work?"
 _ALGORITHMS: Final = {"ML_DSA_65": "ML_DSA_SHAKE_256", "ECC_NIST_P384": "ECDSA_SHA_384"}
+_SPECS: Final[dict[Algorithm, str]] = {"ML-DSA-65": "ML_DSA_65", "ECDSA-P384": "ECC_NIST_P384"}
 _DOES_NOT_OPEN: Final = ("InvalidCiphertextException", "IncorrectKeyException")
 _DENIED: Final = (
     *("AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException"),
@@ -86,8 +88,19 @@ class Kms:
             Invalid: ``keys.store_key`` when the key cannot do this.
             Unavailable: ``keys.store_away``, ``keys.store_denied``.
         """
+        return self._call(operation, key, KeyId=key, **given)
+
+    def create(self, **given: str) -> str:
+        """Make a key and return its ARN.
+
+        Raises:
+            Invalid, Unavailable: As `call`.
+        """
+        return str(self._call("create_key", "a new key", **given)["KeyMetadata"]["Arn"])
+
+    def _call(self, operation: str, key: str, **given: Any) -> Mapping[str, Any]:  # Any: as boto3 has it
         try:
-            answer: Mapping[str, Any] = getattr(self._client, operation)(KeyId=key, **given)
+            answer: Mapping[str, Any] = getattr(self._client, operation)(**given)
         except ClientError as error:
             raise _said(error.response.get("Error", {}).get("Code", ""), str(error), key) from None
         except NoCredentialsError as error:
@@ -187,6 +200,25 @@ def kms_signer(kms: Kms, key: str, spec: str) -> HeldSigner:
         return bytes(answer["Signature"])
 
     return HeldSigner(public, sign, resource)
+
+
+class KmsMaker:
+    """Makes further keys in KMS, for which its policy has to allow ``kms:CreateKey``; a key is found again by its ARN."""
+
+    def __init__(self, kms: Kms) -> None:
+        self._kms = kms
+
+    def make(self, algorithm: Algorithm) -> tuple[Signer, str]:
+        """Make a KMS key."""
+        spec = _SPECS.get(algorithm)
+        if spec is None:
+            raise makes_none("AWS KMS", algorithm, ", ".join(_SPECS))
+        arn = self._kms.create(KeySpec=spec, KeyUsage="SIGN_VERIFY", Description="QCOS: signs evidence")
+        return kms_signer(self._kms, arn, spec), arn
+
+    def open(self, locator: str, algorithm: Algorithm) -> Signer:
+        """Return the key of an ARN."""
+        return kms_signer(self._kms, locator, _SPECS[algorithm])
 
 
 def _message(public: PublicKey, spec: str, data: bytes) -> tuple[bytes, str]:

@@ -4,10 +4,45 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Protocol
 
 from qcos.base.errors import Integrity, Invalid, Unavailable
-from qcos.keys.model import Algorithm
+from qcos.keys.model import Algorithm, Signer
 from qcos.keys.signer import PublicKey
+
+
+class Maker(Protocol):
+    """A key store that makes the keys of later generations. Safe for many threads."""
+
+    def make(self, algorithm: Algorithm) -> tuple[Signer, str]:
+        """Make a new key and return it with what finds it again in the store.
+
+        Raises:
+            Invalid: ``keys.make`` when the store has no such keys.
+            Unavailable: The store is away, or does not let this installation make keys.
+        """
+        ...
+
+    def open(self, locator: str, algorithm: Algorithm) -> Signer:
+        """Return a key that was made so.
+
+        Raises:
+            Integrity: ``keys.missing``.
+            Unavailable: The store is away.
+        """
+        ...
+
+
+def makes_none(store: str, algorithm: Algorithm, makes: str) -> Invalid:
+    """Return the error of a store that has no keys of an algorithm."""
+    return Invalid(
+        "keys.make",
+        "this key store makes no such keys",
+        subject=store,
+        expected=makes,
+        got=algorithm,
+        hint="keys of this algorithm are made in files, wrapped by the store: --store file",
+    )
 
 
 class HeldSigner:

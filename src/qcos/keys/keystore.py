@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qcos.base.errors import Invalid
 from qcos.keys.file import COUNTERSIGNER, FileKeyring
+from qcos.keys.held import Maker
 from qcos.keys.model import Signer
 from qcos.keys.where import KmsAt, TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper, open_file_wrapper, open_the_same
@@ -24,6 +25,7 @@ class Keystore:
         directory: The folder of the files of private keys.
         wrapper: Wraps payload keys, and, unless it lies in a file itself, the files of private keys.
         held: Signing keys that the store holds, by role.
+        maker: Makes those of later generations, if the store does.
         passphrase: Of the files, where nothing wraps them.
         wraps_files: Whether the wrapper wraps the files of private keys.
     """
@@ -31,6 +33,7 @@ class Keystore:
     directory: Path
     wrapper: KeyWrapper
     held: Mapping[str, Signer] = field(default_factory=dict)
+    maker: Maker | None = None
     passphrase: bytes | None = field(default=None, repr=False)
     wraps_files: bool = True
 
@@ -59,11 +62,11 @@ def open_token_keystore(directory: Path, at: TokenAt) -> Keystore:
         Integrity: ``keys.missing``, ``keys.changed``.
         Unavailable: ``keys.token_away``.
     """
-    from qcos.keys.pkcs11 import Token, TokenWrapper, make_keys, token_signer
+    from qcos.keys.pkcs11 import Token, TokenMaker, TokenWrapper, make_keys, token_signer
 
     token = Token(at)
     wrapper = open_the_same(directory, "pkcs11", lambda: make_keys(token), lambda: TokenWrapper(token))
-    return Keystore(directory, wrapper, {COUNTERSIGNER: token_signer(token)})
+    return Keystore(directory, wrapper, {COUNTERSIGNER: token_signer(token)}, TokenMaker(token))
 
 
 def open_transit_keystore(directory: Path, at: TransitAt) -> Keystore:
@@ -74,7 +77,7 @@ def open_transit_keystore(directory: Path, at: TransitAt) -> Keystore:
         Integrity: ``keys.missing``, ``keys.changed``.
         Unavailable: ``keys.store_away``, ``keys.store_denied``, ``keys.store_answer``.
     """
-    from qcos.keys.transit import TransitWrapper, make_keys, transit_signer
+    from qcos.keys.transit import TransitMaker, TransitWrapper, make_keys, transit_signer
     from qcos.keys.vault import Server
 
     server = Server(at)
@@ -83,18 +86,18 @@ def open_transit_keystore(directory: Path, at: TransitAt) -> Keystore:
         COUNTERSIGNER: transit_signer(server, "countersign"),
         "evidence-ed25519": transit_signer(server, "ed25519"),
     }
-    return Keystore(directory, wrapper, held)
+    return Keystore(directory, wrapper, held, TransitMaker(server))
 
 
 def open_kms_keystore(directory: Path, at: KmsAt) -> Keystore:
-    """Open keys in AWS KMS, which its administrators made; QCOS makes none there.
+    """Open keys in AWS KMS, which its administrators made; QCOS makes one there only for rotation.
 
     Raises:
         Invalid: ``keys.extra``, ``keys.settings``, ``keys.store_key``, ``keys.protection``.
         Integrity: ``keys.missing``, ``keys.changed``.
         Unavailable: ``keys.store_away``, ``keys.store_denied``, ``keys.store_answer``.
     """
-    from qcos.keys.awskms import Kms, KmsWrapper, kms_signer
+    from qcos.keys.awskms import Kms, KmsMaker, KmsWrapper, kms_signer
 
     kms = Kms(at)
     wrapper = open_the_same(directory, "awskms", lambda: None, lambda: KmsWrapper(kms, at.wrapping_key))
@@ -103,7 +106,7 @@ def open_kms_keystore(directory: Path, at: KmsAt) -> Keystore:
         COUNTERSIGNER: (at.countersigning_key, "ECC_NIST_P384"),
     }
     held = {role: kms_signer(kms, key, spec) for role, (key, spec) in asked.items() if key}
-    return Keystore(directory, wrapper, held)
+    return Keystore(directory, wrapper, held, KmsMaker(kms))
 
 
 def demand_settings(kind: str, **values: str) -> None:

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from qcos.base.errors import Integrity, Invalid, Unavailable
-from qcos.keys.held import HeldSigner, p384_digest
+from qcos.keys.held import HeldSigner, makes_none, p384_digest
+from qcos.keys.model import Algorithm, Signer
 from qcos.keys.signer import PublicKey
 from qcos.keys.where import TokenAt
 from qcos.keys.wrap import body_of, demand_fitting, does_not_open, header
@@ -47,6 +48,7 @@ Session = Any  # the binding is not typed
 
 _NONCE: Final = 12
 _PROBE: Final = b"qcos: does this key still work?"
+_KEPT: Final = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
 _DOES_NOT_OPEN: Final = (
     *(pkcs11.EncryptedDataInvalid, pkcs11.EncryptedDataLenRange, pkcs11.GeneralError, pkcs11.FunctionFailed),
     *(pkcs11.ArgumentsBad, pkcs11.DataInvalid, pkcs11.DataLenRange, pkcs11.MechanismParamInvalid),
@@ -246,30 +248,54 @@ class TokenWrapper:
         return f"<wrapper {self.key_id} in {self._token!r}>"
 
 
-def token_signer(token: Token) -> HeldSigner:
+def token_signer(token: Token, label: str = "") -> HeldSigner:
     """Return the token's P-384 key as a signer (CKM_ECDSA over the SHA-512 digest).
+
+    Args:
+        token: The token.
+        label: Label of the key; by default that of the first one.
 
     Raises:
         Integrity: ``keys.missing``.
         Invalid: ``keys.token_key`` when the key is of another kind, or could leave the token.
     """
-    at = token.at
+    at, label = token.at, label or _signing_label(token.at)
 
     def public(session: Session) -> bytes:
-        _demand_kept(_signing_key(session, at), at)
-        spki: bytes = encode_ec_public_key(
-            _key(session, at, ObjectClass.PUBLIC_KEY, KeyType.EC, _signing_label(at))
-        )
+        _demand_kept(_signing_key(session, at, label), at)
+        spki: bytes = encode_ec_public_key(_key(session, at, ObjectClass.PUBLIC_KEY, KeyType.EC, label))
         return spki
 
     def sign(data: bytes) -> bytes:
         raw = token.run(
-            lambda session: _signing_key(session, at).sign(p384_digest(data), mechanism=Mechanism.ECDSA)
+            lambda session: _signing_key(session, at, label).sign(
+                p384_digest(data), mechanism=Mechanism.ECDSA
+            )
         )
         der: bytes = encode_ecdsa_signature(raw)
         return der
 
     return HeldSigner(PublicKey.load(token.run(public)), sign, f"token {at.token}")
+
+
+class TokenMaker:
+    """Makes further P-384 keys on the token; a key is found again by its label."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    def make(self, algorithm: Algorithm) -> tuple[Signer, str]:
+        """Make a key pair under a label of its own."""
+        if algorithm != "ECDSA-P384":
+            raise makes_none(f"token {self._token.at.token}", algorithm, "ECDSA-P384")
+        label = f"{_signing_label(self._token.at)}-{secrets.token_hex(4)}"
+        self._token.run(lambda session: _make_pair(session, label), write=True)
+        return token_signer(self._token, label), label
+
+    def open(self, locator: str, algorithm: Algorithm) -> Signer:
+        """Return the key of a label."""
+        del algorithm
+        return token_signer(self._token, locator)
 
 
 def make_keys(token: Token) -> None:
@@ -278,7 +304,6 @@ def make_keys(token: Token) -> None:
 
 
 def _make(session: Session, at: TokenAt) -> None:
-    kept = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
     if not _has(session, ObjectClass.SECRET_KEY, _wrapping_label(at)):
         session.generate_key(
             KeyType.AES,
@@ -287,16 +312,20 @@ def _make(session: Session, at: TokenAt) -> None:
             label=_wrapping_label(at),
             id=secrets.token_bytes(8),
             capabilities=MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,
-            template=kept,
+            template=_KEPT,
         )
-    if not _has(session, ObjectClass.PRIVATE_KEY, _signing_label(at)):
+    _make_pair(session, _signing_label(at))
+
+
+def _make_pair(session: Session, label: str) -> None:
+    if not _has(session, ObjectClass.PRIVATE_KEY, label):
         curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp384r1")}
         session.create_domain_parameters(KeyType.EC, curve, local=True).generate_keypair(
             store=True,
-            label=_signing_label(at),
+            label=label,
             id=secrets.token_bytes(8),
             capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
-            private_template=kept,
+            private_template=_KEPT,
         )
 
 
@@ -312,8 +341,8 @@ def _wrapping_key(session: Session, at: TokenAt) -> Any:  # Any: the binding's k
     return _key(session, at, ObjectClass.SECRET_KEY, KeyType.AES, _wrapping_label(at))
 
 
-def _signing_key(session: Session, at: TokenAt) -> Any:  # Any: the binding's key
-    return _key(session, at, ObjectClass.PRIVATE_KEY, KeyType.EC, _signing_label(at))
+def _signing_key(session: Session, at: TokenAt, label: str) -> Any:  # Any: the binding's key
+    return _key(session, at, ObjectClass.PRIVATE_KEY, KeyType.EC, label)
 
 
 def _has(session: Session, kind: ObjectClass, label: str) -> bool:

@@ -18,13 +18,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from qcos.base.errors import Integrity, Invalid, Unavailable
-from qcos.keys.held import HeldSigner
+from qcos.keys.held import HeldSigner, makes_none
+from qcos.keys.model import Algorithm, Signer
 from qcos.keys.signer import PublicKey
 from qcos.keys.vault import Rejected, Server
 from qcos.keys.wrap import body_of, demand_fitting, does_not_open, header
 
 SIGNERS: Final = {"countersign": "ecdsa-p384", "ed25519": "ed25519"}
 """What follows the label in the names of the signing keys, and their types on the server."""
+_WHAT: Final[dict[Algorithm, str]] = {"ECDSA-P384": "countersign", "Ed25519": "ed25519"}
 WRAPPER: Final = "wrap"
 _WRAPPER_TYPE: Final = "aes256-gcm96"
 _PROBE: Final = b"qcos: does this key still work?"
@@ -82,19 +84,29 @@ class TransitWrapper:
         return f"<wrapper {self._key_id} in {self._server!r}>"
 
 
-def transit_signer(server: Server, what: str) -> HeldSigner:
+def transit_signer(server: Server, what: str, version: int = 0) -> HeldSigner:
     """Return a signing key of the server.
 
     Args:
         server: The server.
         what: One of `SIGNERS`.
+        version: Which version of it; by default the oldest there is.
 
     Raises:
         Integrity: ``keys.missing``.
         Invalid: ``keys.store_key`` when it is of another type, or could leave the server.
     """
     versions = _read(server, what, SIGNERS[what])["keys"]
-    version = min(int(number) for number in versions)
+    version = version or min(int(number) for number in versions)
+    if str(version) not in versions:
+        raise Integrity(
+            "keys.missing",
+            "the key store's server has not got this version of the key",
+            subject=f"{server.at.url} {server.at.mount}/{_name(server, what)}",
+            expected=f"version {version}",
+            got=", ".join(versions),
+            hint="restore the server from its backup",
+        )
     public = _public(versions[str(version)]["public_key"])
     ecdsa = public.algorithm == "ECDSA-P384"
 
@@ -107,6 +119,29 @@ def transit_signer(server: Server, what: str) -> HeldSigner:
         return _versioned(_accepted(server, path, {"input": _text(data), **given}).get("signature"))[1]
 
     return HeldSigner(public, sign, f"{server.at.url} {_name(server, what)} version {version}")
+
+
+class TransitMaker:
+    """Makes further versions of the signing keys on the server; a key is found again by its name and version."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def make(self, algorithm: Algorithm) -> tuple[Signer, str]:
+        """Rotate the key on the server and return its new version."""
+        what = _WHAT.get(algorithm)
+        if what is None:
+            raise makes_none(self._server.at.url, algorithm, ", ".join(_WHAT))
+        _accepted(self._server, f"{self._server.at.mount}/keys/{_name(self._server, what)}/rotate", {})
+        version = max(int(number) for number in _read(self._server, what, SIGNERS[what])["keys"])
+        return transit_signer(self._server, what, version), f"{what}:{version}"
+
+    def open(self, locator: str, algorithm: Algorithm) -> Signer:
+        """Return a version of a key."""
+        what, _, version = locator.partition(":")
+        if what != _WHAT.get(algorithm) or not version.isdecimal():
+            raise Integrity("keys.locator", "not the name of a key on the server", got=locator[:100])
+        return transit_signer(self._server, what, int(version))
 
 
 def make_keys(server: Server) -> None:
