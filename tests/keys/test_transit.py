@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import hvac
 import pytest
 
 from docs.pages import examples, page
