@@ -26,7 +26,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
-from qcos.app import open_keyring, open_keystore, open_witnesses, outside_authorities
+from qcos.app import make_sequencer, open_keyring, open_keystore, open_witnesses, outside_authorities
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
@@ -270,6 +270,9 @@ def _prepare(settings: Settings) -> tuple[Path, Path]:
         if not installation.has_tenants(engine):
             _write(token_file, installation.create_tenant(engine, settings.tenant).token + "\n", 0o600)
         elif not token_file.exists():  # killed between making the tenant and writing the file
+            make_sequencer(
+                settings
+            ).step()  # what waits since the last stop is no backlog that refuses this act
             _write(token_file, installation.new_administrator_token(engine) + "\n", 0o600)
     finally:
         engine.dispose()
