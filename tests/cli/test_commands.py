@@ -15,9 +15,11 @@ DOCS = ROOT / "docs"
 PROMISED = """
 up worker whoami version login trust
 job submit|show|list|watch|cancel|estimate|result|validate
-evidence get|verify|export
+evidence get|verify|export|retention|due|erase|resume-erasing
 ledger checkpoint|proof|verify|search|consistency|fsck|status|monitor
 policy list|show|test|upload|activate|explain
+hold place|release|list
+anchor list|get|verify
 budget list|set
 quota list|set
 usage show|charges

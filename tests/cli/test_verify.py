@@ -12,6 +12,7 @@ import pytest
 
 from client.wire import Told, Wire, told
 from evidence.conftest import NOW, ORIGIN, OUTPUT, Instance, make_instance  # a whole instance, small
+from evidence.test_erased import prove_both
 from qcos.evidence.bundle import attach
 from qcos.ledger.checkpoint import Checkpoint
 from qcos.ledger.tree import leaf_hash, node_hash
@@ -228,3 +229,20 @@ def test_a_named_material_is_compared(offline: Run, bundle: Path, trust: Path, t
     assert offline(*check, "--level", "full").code == 1
     for wrong in (["--material", "output"], ["--material", f"={file}"], ["--level", "extreme"]):
         assert offline(*check, *wrong).code == 2
+
+
+def test_an_erased_bundle_has_an_exit_code_of_its_own(
+    offline: Run, bundle: Path, trust: Path, instance: Instance
+) -> None:
+    """R4.3: neither verified nor false; it passes only when asked to."""
+    document = prove_both(instance, instance.seal())
+    bundle.write_text(json.dumps(document))
+    ran = offline("evidence", "verify", bundle, "--trust", trust)
+    assert ran.code == 7
+    assert "ERASED: payload erased on" in ran.out and "VERIFIED" not in ran.out
+    assert offline("evidence", "verify", bundle, "--trust", trust, "--allow-erased").code == 0
+    report = offline("evidence", "verify", bundle, "--trust", trust, "--json").json()
+    assert (report["ok"], report["erased"]) == (False, True)
+    bundle.write_text(json.dumps(document | {"job_id": "another"}))
+    ran = offline("evidence", "verify", bundle, "--trust", trust, "--allow-erased")
+    assert ran.code == 1 and "NOT VERIFIED" in ran.out

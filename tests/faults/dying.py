@@ -22,11 +22,13 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from qcos.backends.catalogue import Catalogue
+from qcos.base.clock import parse_rfc3339
 from qcos.circuits.reader import CircuitReader
 from qcos.db.engine import make_engine
 from qcos.db.queue import Task
 from qcos.drivers.contract import Handle, Work
 from qcos.jobs.admit import Admission, Request, admit
+from qcos.jobs.erase import erase_due
 from qcos.jobs.recover import recover
 from qcos.metering.price import shipped_book
 from qcos.policy.evaluate import PolicyEngine
@@ -89,6 +91,8 @@ def carry_out(order: dict[str, Any], fuse: Fuse) -> None:
             )
         case "recover":
             recover(engine)
+        case "erase":
+            erase_due(engine, at=parse_rfc3339(order["at"]), batch=2)
 
 
 class Poisoned(PaidDriver):

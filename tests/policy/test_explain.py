@@ -39,7 +39,7 @@ def test_act_is_explained(policy_engine: PolicyEngine) -> None:
     decision = policy_engine.decide(bundle.shipped(), "acts", "job-1", sample("acts"))
     lines = explain(decision)
     assert lines[0].startswith(f"{decision.id}: job.read job-1 was allowed at ")
-    assert "  asked: qcos.acts.permissions" in lines
+    assert "  asked: qcos.acts.permissions, qcos.acts.retention" in lines
 
 
 @settings(max_examples=25, deadline=None)

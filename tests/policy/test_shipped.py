@@ -44,7 +44,14 @@ ACTS = [
     "whoami.read",
     "estimate.create",
     "tenant.create",
+    "hold.place",
+    "hold.release",
+    "hold.read",
+    "retention.read",
+    "evidence.erase",
+    "erasure.resume",
 ]
+HOLDING = {"hold.place", "hold.release"}
 
 
 def ask(engine: PolicyEngine, **changes: dict[str, Any] | None) -> Verdict:
@@ -62,6 +69,7 @@ def act(
     own: bool = False,
     everywhere: bool = True,
     role: str = "auditor",
+    early: bool = False,
 ) -> Verdict:
     """Ask about an act of somebody whose roles hold everywhere, or in the project only."""
     document = sample("acts")
@@ -69,6 +77,8 @@ def act(
     document["principal"]["tenant_roles"] = roles if everywhere else []
     if act.startswith("role."):
         document["details"] = {"role": role}
+    if act == "evidence.erase":
+        document["details"] = {"early": early}
     return engine.evaluate(bundle.shipped(), "acts", document)
 
 
@@ -92,15 +102,16 @@ def test_bundle_is_valid_and_annotated() -> None:
         "qcos.jobs.classification",
         "qcos.jobs.cost_center",
         "qcos.jobs.quota",
+        "qcos.jobs.retention",
     )
-    assert facts.policies["acts"] == ("qcos.acts.permissions",)
+    assert facts.policies["acts"] == ("qcos.acts.permissions", "qcos.acts.retention")
     assert set(facts.titles) == {*facts.policies["jobs"], *facts.policies["acts"], *facts.libraries}
 
 
 def test_sample_is_allowed(policy_engine: PolicyEngine) -> None:
     verdict = ask(policy_engine)
     assert verdict.allow and verdict.reasons == () and verdict.excluded == ()
-    assert len(verdict.policies) == 5 and verdict.duration_us > 0
+    assert len(verdict.policies) == 6 and verdict.duration_us > 0
 
 
 def test_budget_excludes_what_is_too_dear(policy_engine: PolicyEngine) -> None:
@@ -210,14 +221,33 @@ def test_numbers_decide_exactly(
 
 @pytest.mark.parametrize("name", ACTS)
 def test_admin_may_do_every_act(policy_engine: PolicyEngine, name: str) -> None:
-    """R11.4: quantum-admin may do everything, and every act of the list is known."""
-    assert act(policy_engine, name, ["quantum-admin"]).allow
+    """R11.4: quantum-admin may do everything but hold, and every act of the list is known."""
+    assert act(policy_engine, name, ["quantum-admin"]).allow == (name not in HOLDING)
 
 
 @pytest.mark.parametrize("name", ACTS)
-def test_auditor_reads_and_changes_nothing(policy_engine: PolicyEngine, name: str) -> None:
-    """R11.4: an auditor reads everything and changes nothing."""
-    assert act(policy_engine, name, ["auditor"]).allow == name.endswith(".read")
+def test_auditor_reads_and_holds_and_changes_nothing(policy_engine: PolicyEngine, name: str) -> None:
+    """R11.4, R4.3: an auditor reads everything, places and releases legal holds, and changes nothing."""
+    assert act(policy_engine, name, ["auditor"]).allow == (name.endswith(".read") or name in HOLDING)
+
+
+def test_nobody_both_holds_and_erases(policy_engine: PolicyEngine) -> None:
+    """R4.3: one person alone cannot make evidence go away that somebody wants held."""
+    both = ["quantum-admin", "auditor"]
+    for name in ("hold.place", "hold.release", "evidence.erase"):
+        verdict = act(policy_engine, name, both)
+        assert [r.code for r in verdict.reasons] == ["access.separation"]
+    assert [r.code for r in act(policy_engine, "evidence.erase", ["quantum-admin"], early=True).reasons] == [
+        "access.early"
+    ]
+
+
+@pytest.mark.parametrize("days", [0, 36_501, None, "7"])
+def test_a_job_says_how_long_it_is_kept_within_bounds(policy_engine: PolicyEngine, days: Any) -> None:
+    """R4.3: the shipped bounds are those of the Job Spec; a tenant narrows them."""
+    assert ask(policy_engine, job={"retention_days": 36_500}).allow
+    (reason,) = ask(policy_engine, job={"retention_days": days}).reasons
+    assert reason.policy == "qcos.jobs.retention"
 
 
 def test_users_and_engineers(policy_engine: PolicyEngine) -> None:
@@ -241,6 +271,8 @@ REACHING = {
     "policy.upload",
     "policy.activate",
     "tenant.create",
+    "evidence.erase",
+    "erasure.resume",
 }
 
 
@@ -248,8 +280,9 @@ REACHING = {
 def test_admin_of_a_project_stays_in_it(policy_engine: PolicyEngine, name: str) -> None:
     """R11.4, R5.4: he does not raise his own budget, make people and tokens, or choose the policies."""
     verdict = act(policy_engine, name, ["quantum-admin"], everywhere=False)
-    assert verdict.allow == (name not in REACHING)
-    assert verdict.allow or [r.code for r in verdict.reasons] == ["access.denied"]
+    assert verdict.allow == (name not in REACHING | HOLDING)
+    codes = [r.code for r in verdict.reasons]
+    assert codes == ([] if verdict.allow else ["access.denied"] + ["access.separation"] * (name in HOLDING))
 
 
 @pytest.mark.parametrize("name", ["role.grant", "role.revoke"])

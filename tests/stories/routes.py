@@ -38,5 +38,6 @@ def names(house: House, job: dict[str, Any]) -> dict[str, str]:
         "project": house.project,
         "name": "input",
         "team": house.team,
+        "hold_id": "hold-none",
         "path": "0/000" if size >= 256 else f"0/000.p/{size}",
     }

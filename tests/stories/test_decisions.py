@@ -35,6 +35,7 @@ def test_a_decision_keeps_all_that_policy_saw(house: House) -> None:
         "qcos.jobs.classification",
         "qcos.jobs.cost_center",
         "qcos.jobs.quota",
+        "qcos.jobs.retention",
     ]
     seen = decision["input"]
     assert digest(canonical(seen)) == decision["input_digest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,13 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/jobs/{job_id}/evidence/cose"): MEMBERS,
     ("GET", "/v1/decisions/{decision_id}"): MEMBERS,
     ("POST", "/v1/jobs/{job_id}/cancel"): ENGINEERS,
+    ("GET", "/v1/jobs/{job_id}/retention"): MEMBERS,
+    ("POST", "/v1/jobs/{job_id}/erase"): set(),  # before its time by nobody
+    ("POST", "/v1/holds"): {"auditor"},
+    ("GET", "/v1/holds"): AUDIT,
+    ("POST", "/v1/holds/{hold_id}/release"): {"auditor"},
+    ("GET", "/v1/retention/due"): AUDIT,
+    ("POST", "/v1/retention/clock"): ADMIN,
     ("GET", "/v1/backends"): EVERYBODY,
     ("GET", "/v1/whoami"): EVERYBODY,
     ("PUT", "/v1/projects/{project}/budget"): ADMIN,
@@ -97,6 +105,10 @@ def _ask(house: House, job: dict[str, Any], person: Person, method: str, path: s
         "/v1/policies": {"files": {"jobs/x.rego": "package qcos.jobs.x\n"}},
         "/v1/policies/test": {"files": {"jobs/x.rego": "package qcos.jobs.x\n"}},
         "/v1/policies/{version}/activate": {"note": "x"},
+        "/v1/jobs/{job_id}/erase": {"reason": "x"},
+        "/v1/holds": {"kind": "project", "subject": house.project, "reason": "x"},
+        "/v1/holds/{hold_id}/release": {"reason": "x"},
+        "/v1/retention/clock": {"today": f"{dt.date.today()}"},
     }
     params = {"role": "auditor"} if method == "DELETE" and path.endswith("roles") else None
     content = bodies.get(path) if method in ("POST", "PUT") else None
@@ -124,12 +136,12 @@ def test_each_route_lets_through_whom_it_should(settled: Any, role: str) -> None
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_auditor_changes_nothing(settled: Any) -> None:
-    """R11.4: having tried every route, the auditor has left no act behind but denied submissions and refusals."""
+def test_the_auditor_holds_and_changes_nothing_else(settled: Any) -> None:
+    """R11.4: having tried every route, the auditor has left no act behind but a hold, denied submissions and refusals."""
     house, _, _ = settled
     acts = {record["act"] for record in house.records(actor=house.auditor.id)}
     assert "access.denied" in acts
-    assert acts <= {"job.submitted", "policy.decided", "access.denied"}
+    assert acts <= {"job.submitted", "policy.decided", "access.denied", "hold.placed"}
     assert all(r["details"].get("state", "denied") == "denied" for r in house.records(actor=house.auditor.id))
 
 

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from qcos.db.engine import scope
+from qcos.jobs.erase import erase_due
 
 from .house import House, furnish
 from .installation import Installation
@@ -19,8 +20,11 @@ from .routes import PUBLIC, names, routes
 def others(qcos: Installation) -> Iterator[tuple[House, dict[str, Any], House, list[str]]]:
     """A house where things have happened, another one, and everything by which the first could be recognised."""
     with furnish(qcos) as mine, furnish(qcos) as theirs:
-        job = mine.run()
+        job = mine.run(mine.spec(evidence_requirements={"level": "full"}))
+        hold = mine.auditor.client.retention.place_hold("job", job["job_id"], f"case of {mine.team}")
+        erase_due(qcos.engine)  # nothing is due; it notes that it ran
         marks = [
+            hold["hold_id"],
             str(mine.tenant),
             mine.project,
             mine.team,
@@ -96,6 +100,8 @@ def test_no_change_reaches_into_another_tenant(others: Any) -> None:
         http.post("/principals/{principal}/roles".format(**values), json={"role": "auditor"}),
         http.delete("/principals/{principal}/roles?role=quantum-engineer".format(**values)),
         http.delete("/tokens/{token_id}".format(**values)),
+        http.post("/jobs/{job_id}/erase".format(**values), json={"reason": "x"}),
+        theirs.auditor.http.post("/holds", json={"kind": "job", "subject": job["job_id"], "reason": "x"}),
         http.post("/tokens", json={"principal": values["principal"], "days": 1}),
         http.post("/jobs", json=theirs.spec(governance={"project": mine.project})),
     ]

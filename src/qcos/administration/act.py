@@ -45,6 +45,10 @@ CHANGES: Final = frozenset(
         "policy.upload",
         "policy.activate",
         "tenant.create",
+        "hold.place",
+        "hold.release",
+        "evidence.erase",
+        "erasure.resume",
     }
 )
 """Acts whose decision is kept also when it permits."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from qcos.base.errors import Invalid
 from qcos.base.limits import CLIENT_ANSWER_BYTES
+from qcos.cli import retention
 from qcos.cli.options import AsJson, Trust, read_bytes, read_object, write_file
 from qcos.cli.output import ERASED, FAILED_CHECK, emit, members, plain, styled, write
 from qcos.client import from_environment
@@ -35,6 +36,8 @@ class Form(StrEnum):
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Fetch evidence bundles; verify them offline."
 )
+for command in (retention.retention, retention.due, retention.erase, retention.resume_erasing):
+    app.command()(command)
 
 
 @app.command()

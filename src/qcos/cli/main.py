@@ -41,6 +41,7 @@ COMMANDS = {
     "usage": Lazy("metering", "usage", "Show what was consumed and what it cost.", _WORK),
     "ledger": Lazy("ledger", "app", "Search the audit ledger; check its proofs.", _GOVERN),
     "anchor": Lazy("anchor", "app", "Checkpoints on public chains: list, fetch, verify offline.", _GOVERN),
+    "hold": Lazy("retention", "hold", "Place, release and list legal holds.", _GOVERN),
     "policy": Lazy("policy", "app", "Test, upload, activate and explain policies.", _GOVERN),
     "budget": Lazy("metering", "budget", "List and set monthly budgets of projects.", _GOVERN),
     "quota": Lazy("metering", "quota", "List and set daily shot quotas of teams.", _GOVERN),

@@ -17,6 +17,7 @@ from qcos.client.ledger import Ledger
 from qcos.client.metering import Metering
 from qcos.client.model import Json
 from qcos.client.policy import Policies
+from qcos.client.retention import Retention
 from qcos.client.retry import Retry
 from qcos.client.transport import Transport
 
@@ -42,6 +43,7 @@ class Client:
         policies: Policy bundles and decisions.
         metering: Budgets, quotas, usage and charges.
         identity: Projects, principals, roles and tokens.
+        retention: Legal holds, what is due to be erased, erasing on request.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Client:
         self.policies = Policies(self._transport)
         self.metering = Metering(self._transport)
         self.identity = Identity(self._transport)
+        self.retention = Retention(self._transport)
 
     def whoami(self) -> Json:
         """Return the principal the token stands for."""

@@ -50,6 +50,7 @@ def policy_input(question: Question) -> dict[str, Any]:
             "cost_center": spec.cost_center or project.cost_center,
             "classification": spec.classification,
             "purpose": spec.purpose,
+            "retention_days": spec.retention_days,
             "shots": spec.shots,
             "total_shots": spec.total_shots,
             "circuits": [

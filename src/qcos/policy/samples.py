@@ -25,6 +25,7 @@ _JOB: dict[str, Any] = {  # Any: JSON
         "cost_center": "R&D-001",
         "classification": "internal-restricted",
         "purpose": "production-benchmark",
+        "retention_days": 2555,
         "shots": 1000,
         "total_shots": 2000,
         "circuits": [

@@ -56,15 +56,21 @@ def place(connection: sa.Connection, tenant: UUID, hold: Hold) -> None:
     connection.execute(sa.insert(legal_hold).values(tenant=tenant, **values))
 
 
-def get(connection: sa.Connection, tenant: UUID, hold_id: str) -> Hold:
-    """Return a hold; raises NotFound ``hold.unknown``."""
+def find(connection: sa.Connection, tenant: UUID, hold_id: str) -> Hold | None:
+    """Return a hold, if there is one of this id."""
     query = sa.select(*_COLUMNS).where(legal_hold.c.tenant == tenant, legal_hold.c.id == hold_id)
     row = connection.execute(query).one_or_none()
-    if row is None:
+    return Hold(*row) if row is not None else None
+
+
+def get(connection: sa.Connection, tenant: UUID, hold_id: str) -> Hold:
+    """Return a hold; raises NotFound ``hold.unknown``."""
+    found = find(connection, tenant, hold_id)
+    if found is None:
         raise NotFound(
             "hold.unknown", "there is no such hold", subject=hold_id, hint="list them with GET /v1/holds"
         )
-    return Hold(*row)
+    return found
 
 
 def release(

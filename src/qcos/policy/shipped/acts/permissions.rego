@@ -24,10 +24,15 @@ proof_reads := {"evidence.read", "decision.read", "policy.read", "project.read"}
 
 administration_reads := {"principal.read", "token.read", "ledger.read"}
 
+retention_reads := {"hold.read", "retention.read"}
+
+# Who holds is not who erases: see qcos.acts.retention.
+hold_acts := {"hold.place", "hold.release"}
+
 # Only a role that holds for all projects of the tenant does these.
 tenant_acts := {
 	"budget.set", "quota.set", "project.create", "principal.create", "principal.disable", "principal.enable",
-	"token.create", "token.revoke", "policy.upload", "policy.activate", "tenant.create",
+	"token.create", "token.revoke", "policy.upload", "policy.activate", "tenant.create", "evidence.erase", "erasure.resume",
 }
 
 role_acts := {"role.grant", "role.revoke"}
@@ -39,13 +44,15 @@ changes := union({tenant_acts, role_acts, {"policy.test"}})
 
 # Role to the acts it may do on any object of its projects.
 permissions := {
-	"quantum-admin": union({everybody, job_acts, money_reads, proof_reads, administration_reads, changes}),
+	"quantum-admin": union({
+		everybody, job_acts, money_reads, proof_reads, administration_reads, retention_reads, changes,
+	}),
 	"quantum-engineer": union({job_acts, money_reads, proof_reads, {"policy.test"}}),
 	"quantum-user": union({{"job.submit", "job.read", "estimate.create"}, money_reads, proof_reads}),
-	"auditor": union({{"job.read"}, money_reads, proof_reads, administration_reads}),
+	"auditor": union({{"job.read"}, money_reads, proof_reads, administration_reads, retention_reads, hold_acts}),
 }
 
-known_acts := permissions["quantum-admin"]
+known_acts := union({acts | some acts in permissions})
 
 deny contains {
 	"code": "access.unknown_act",

@@ -28,18 +28,26 @@ acts := {
 	"usage.read", "charge.read", "project.create", "project.read", "principal.create", "principal.read", "principal.disable", "principal.enable", "role.grant",
 	"role.revoke", "token.create", "token.revoke", "token.read", "policy.upload", "policy.activate", "policy.read",
 	"policy.test", "ledger.read", "backend.read", "whoami.read", "estimate.create", "tenant.create",
+	"hold.place", "hold.release", "hold.read", "retention.read", "evidence.erase", "erasure.resume",
 }
 
 test_list_of_acts_is_complete if permissions.known_acts == acts
 
-test_admin_may_do_everything if every act in acts { may("quantum-admin", act) }
+test_admin_may_do_everything_but_hold if every act in acts - permissions.hold_acts { may("quantum-admin", act) }
+
+test_admin_does_not_hold if every act in permissions.hold_acts { not may("quantum-admin", act) }
+
+test_auditor_holds if every act in permissions.hold_acts {
+	may("auditor", act)
+	may_in_project("auditor", act)
+}
 
 test_auditor_reads_everything if {
 	every act in {act | some act in acts; endswith(act, ".read")} { may("auditor", act) }
 }
 
-test_auditor_changes_nothing if {
-	every act in {act | some act in acts; not endswith(act, ".read")} { not may("auditor", act) }
+test_auditor_changes_nothing_else if {
+	every act in {act | some act in acts - permissions.hold_acts; not endswith(act, ".read")} { not may("auditor", act) }
 }
 
 test_engineer_works_on_all_jobs_of_the_project if {
