@@ -19,6 +19,7 @@ from qcos.drivers.contract import Driver
 from qcos.drivers.registry import load
 from qcos.jobs.admit import Admission
 from qcos.jobs.execute import Execution
+from qcos.jobs.restamp import Restamper
 from qcos.jobs.seal import Sealer
 from qcos.keys.folder import read_secret
 from qcos.keys.keystore import (
@@ -67,6 +68,7 @@ class Api:
     keyring: Keyring
     admission: Admission
     log: LogFolder
+    restamper: Restamper
     witnesses: Policy = NOBODY
 
     def close(self) -> None:
@@ -164,7 +166,8 @@ def make_api(settings: Settings) -> Api:
     )
     keyring = open_keyring(settings)
     witnesses = open_witnesses(settings, _signers(settings, keyring).vkeys)
-    return Api(settings, engine, keyring, admission, LogFolder(settings.ledger), witnesses)
+    restamper = make_restamper(settings, engine, admission.tenant_keys, keyring)
+    return Api(settings, engine, keyring, admission, LogFolder(settings.ledger), restamper, witnesses)
 
 
 def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> tuple[Execution, list[Driver]]:
@@ -221,6 +224,19 @@ def make_local_authority(settings: Settings, keyring: Keyring) -> LocalAuthority
         guard.start()
     mark = Mark(settings.data / "tsa.latest")
     return LocalAuthority(keyring.tsa_key, keyring.tsa_chain, accuracy=accuracy, guard=guard, mark=mark)
+
+
+def make_restamper(settings: Settings, engine: sa.Engine, keys: TenantKeys, keyring: Keyring) -> Restamper:
+    """Wire the renewing of time stamps."""
+    return Restamper(
+        engine, keys, make_authority(settings, keyring), stamping_certificates(settings, keyring)
+    )
+
+
+def stamping_certificates(settings: Settings, keyring: Keyring) -> tuple[bytes, ...]:
+    """Return the certificates of every time-stamping authority there was, and of their issuers: DER, and PEM."""
+    own = [certificate for entry in keyring.of("tsa") for certificate in entry.chain]
+    return (*own, *_outside_certificates(settings))
 
 
 def outside_authorities(settings: Settings) -> list[tuple[str, str]]:

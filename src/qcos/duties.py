@@ -8,6 +8,7 @@ lock.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import signal
@@ -18,14 +19,24 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from qcos.administration.anchor import Anchoring
-from qcos.app import make_anchoring, make_archive, make_sequencer, open_wrapper
+from qcos.app import (
+    make_anchoring,
+    make_archive,
+    make_restamper,
+    make_sequencer,
+    open_keyring,
+    open_wrapper,
+    stamping_certificates,
+)
+from qcos.base.clock import now
 from qcos.base.errors import QcosError, Unavailable
-from qcos.base.limits import ERASURE_INTERVAL_S
+from qcos.base.limits import ERASURE_INTERVAL_S, RENEWAL_INTERVAL_S
 from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
 from qcos.jobs.erase import erase_due
 from qcos.jobs.recover import recover
 from qcos.jobs.renew import renew_keys
+from qcos.jobs.restamp import expiring
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, instruments, shutdown
@@ -58,6 +69,7 @@ def run(settings: Settings) -> None:
             daemon=True,
         ),
     ]
+    threads.append(threading.Thread(target=_restamp, args=(settings, stop), name="renewal", daemon=True))
     if settings.worm:
         threads.append(threading.Thread(target=_archive, args=(settings, stop), name="archive", daemon=True))
     if (anchoring := make_anchoring(settings)) is not None:
@@ -108,6 +120,31 @@ def _anchor(anchoring: Anchoring, pause_s: float, stop: threading.Event) -> None
             anchoring.round()
         except Exception:
             _log.exception("a round of anchoring failed")
+
+
+def _restamp(settings: Settings, stop: threading.Event) -> None:
+    """Renew time stamps in time, for ever. Authorities that do not answer hold up nothing else."""
+    engine = make_engine(settings.database_url.get_secret_value(), pool_size=1, application="qcos-renewal")
+    with_key, restamper = b"", None
+    pause = _RECOVER_S
+    while not stop.wait(pause):
+        pause = RENEWAL_INTERVAL_S
+        try:
+            keyring, before = open_keyring(settings), now() + dt.timedelta(days=settings.tsa_renewal_days)
+            if not expiring(stamping_certificates(settings, keyring), before):
+                continue
+            if restamper is None or keyring.tsa_chain[0] != with_key:
+                keys = TenantKeys(engine, open_wrapper(settings))
+                with_key, restamper = (
+                    keyring.tsa_chain[0],
+                    make_restamper(settings, engine, keys, keyring),
+                )
+            if count := restamper.renew_due(before):
+                _log.warning("time stamps were renewed", extra={"bundles": count})
+        except QcosError as error:
+            _log.error("time stamps are not renewed: %s", error, extra={"code": error.code})
+        except Exception:
+            _log.exception("a round of renewing time stamps failed")
 
 
 def _retain(engine: sa.Engine, keys: TenantKeys, stop: threading.Event) -> None:

@@ -166,6 +166,12 @@ class Settings(BaseSettings):
     tsa_accuracy_ms: int = Field(
         default=1000, ge=1, le=60_000, description="Accuracy the local authority promises, milliseconds."
     )
+    tsa_renewal_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="Days before a certificate expires that time stamps resting on it are renewed.",
+    )
     time_sources: str = Field(
         default="",
         description="What the clock is compared with, apart by blanks: RFC 3161 URLs, roughtime:HOST:PORT:KEY; empty: nothing.",

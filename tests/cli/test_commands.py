@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 PROMISED = """
 up worker whoami version login trust
 job submit|show|list|watch|cancel|estimate|result|validate
-evidence get|verify|export|retention|due|erase|resume-erasing
+evidence get|verify|export|renew|retention|due|erase|resume-erasing
 ledger checkpoint|proof|verify|search|consistency|fsck|status|monitor
 policy list|show|test|upload|activate|explain
 hold place|release|list

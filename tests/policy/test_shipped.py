@@ -50,6 +50,7 @@ ACTS = [
     "retention.read",
     "evidence.erase",
     "erasure.resume",
+    "evidence.renew",
 ]
 HOLDING = {"hold.place", "hold.release"}
 
@@ -273,6 +274,7 @@ REACHING = {
     "tenant.create",
     "evidence.erase",
     "erasure.resume",
+    "evidence.renew",
 }
 
 

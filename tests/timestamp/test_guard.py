@@ -198,6 +198,7 @@ def test_the_thread_asks_by_itself_and_at_once_after_a_jump() -> None:
     guard = _guard(clocks, source, every_s=3600)
     guard.start()
     try:
+        guard.check()  # waits for the first round
         source.asked.clear()
         clocks.error = 2
         assert _refusal(guard) == "timestamp.jump"

@@ -44,6 +44,7 @@ CHANGES: Final = frozenset(
         "token.revoke",
         "policy.upload",
         "policy.activate",
+        "evidence.renew",
         "tenant.create",
         "hold.place",
         "hold.release",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
-import threading
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from qcos.administration.act import Act
-from qcos.api.answers import answer
-from qcos.api.caller import app_of, credentials
+from qcos.administration.renewal import demand_right
+from qcos.administration.renewal import renew as keep_renewal
+from qcos.api.answers import answer, instant
+from qcos.api.caller import act, app_of, credentials
 from qcos.api.reach import opened, readable, see
-from qcos.app import make_authority, outside_authorities
+from qcos.app import outside_authorities
 from qcos.base.canonical import digest
 from qcos.base.clock import now
 from qcos.base.errors import Conflict
@@ -27,14 +30,16 @@ from qcos.evidence.store import StoredBundle
 from qcos.jobs import materials
 from qcos.jobs.conceal import BUNDLE, gone
 from qcos.jobs.lifecycle import TERMINAL
+from qcos.jobs.restamp import EVERYTHING
 from qcos.jobs.store import Look
 from qcos.keys.trust import trust_document
 from qcos.ledger import prove
 from qcos.ledger.sign import LedgerSigners
+from qcos.timestamp.archive import ArchiveStamp
+from qcos.timestamp.tree import unpack
 
 router = APIRouter(tags=["evidence"])
 _LOOK_S = 0.1
-_AUTHORITY = threading.Lock()
 
 
 @router.get("/trust", summary="The trust root: what a verifier pins")
@@ -83,8 +88,56 @@ async def _proved(request: Request, job: Look, stored: StoredBundle, turns: int)
         data = await _document(request, job, stored)
         decision = decision_record_of(data)
         records = [stored.record_id, decision] if decision else [stored.record_id]
-        document = attach(data, *await _proofs(request, records, turns))
+        ledger, *more = await _proofs(request, records, turns)
+        document = attach(data, ledger, more[0] if more else None, await _renewals(request, stored.id))
     return Response(json.dumps(document), media_type="application/json")
+
+
+async def _renewals(request: Request, bundle_id: str) -> list[ArchiveStamp]:
+    """Return the later time stamps of a bundle, oldest first."""
+    api, (tenant, _) = app_of(request), credentials(request)
+
+    def look() -> list[ArchiveStamp]:
+        with scope(api.engine, tenant) as connection:
+            found = store.renewals_of(connection, tenant, bundle_id)
+        return [ArchiveStamp(token, unpack(tree)) for token, tree in found]
+
+    return await run_in_threadpool(look)
+
+
+class RenewalOrder(BaseModel):
+    """Which time stamps are to be renewed."""
+
+    model_config = ConfigDict(extra="forbid")
+    before: str | None = Field(
+        default=None,
+        description="Those whose certificates expire until then (RFC 3339); by default as the duty.",
+    )
+    all: bool = Field(default=False, description="All of them, whenever they expire.")
+    after: str = Field(
+        default="", max_length=200, description="`next` of the answer before; empty: from the first."
+    )
+    reason: str = Field(default="", max_length=2000, description="Why; kept in the ledger.")
+
+
+@router.post("/evidence/renewals", summary="Renew the time stamps of evidence (RFC 4998)")
+async def renew(request: Request, order: RenewalOrder) -> Response:
+    """Stamp the newest time stamps of many bundles anew, by one token over a hash tree; ask again with ``after`` until ``next`` is null."""
+    api, (tenant, _) = app_of(request), credentials(request)
+    before = instant(order.before, "before") or now() + dt.timedelta(days=api.settings.tsa_renewal_days)
+    await act(request, demand_right)
+    until = EVERYTHING if order.all else before
+    plan = await run_in_threadpool(api.restamper.plan, tenant, until, after=order.after)
+    found: dict[str, Any] = {
+        "late": len(plan.late),
+        "broken": len(plan.broken),
+        "next": None if plan.complete else plan.after,
+    }
+    if not plan.leaves:
+        return answer({"renewal_id": None, "bundles": 0, **found})
+    stamped = await run_in_threadpool(api.restamper.stamp, plan)
+    kept = await act(request, lambda caller: keep_renewal(caller, stamped, order.reason))
+    return answer({**kept, **found}, 201)
 
 
 async def _proofs(
@@ -163,14 +216,11 @@ async def sign_cose(request: Request, job_id: str) -> Response:
 
 
 def _signed_cose(request: Request, payload: bytes, bundle_id: str) -> bytes:
-    api, state = app_of(request), request.app.state
-    with _AUTHORITY:  # made for the first who needs it: it may watch clocks
-        if not hasattr(state, "authority"):
-            state.authority = make_authority(api.settings, api.keyring)
+    api = app_of(request)
     return cose.signed_statement(
         payload,
         api.keyring.evidence[0],
-        state.authority,
+        api.restamper.authority,
         issuer=api.settings.origin,
         subject=bundle_id,
         at=now(),

@@ -93,6 +93,9 @@ MAX_WRAP_CONTEXT_BYTES: Final = (
 )
 
 # Time stamps
+RENEWAL_BUNDLES: Final = 20_000  # bundles whose time stamps one token renews; each row is 1 kB
+RENEWAL_READ: Final = 100  # bundles read at once for it, about 20 kB each
+RENEWAL_INTERVAL_S: Final = 6 * 3600.0  # seconds between two looks at certificates that live for years
 TSA_CONNECTIONS: Final = 512  # of the time-stamping service at once; beyond, 503
 TSA_BODY_S: Final = 5.0  # seconds a client of it may take to send its request, which is one packet
 TSA_IDLE_S: Final = 15  # seconds a connection to it may be silent between requests

@@ -112,6 +112,23 @@ class Jobs:
         params = {"wait": f"{wait_s:g}"} if wait_s > 0 else None
         return self._transport.call("GET", path, params=params, timeout_s=wait_s + 30.0).body
 
+    def renew_evidence(
+        self, *, before: str | None = None, everything: bool = False, after: str = "", reason: str = ""
+    ) -> Json:
+        """Renew the time stamps of evidence: a governed act, one token for many bundles.
+
+        Args:
+            before: Those whose certificates expire until this instant (RFC 3339); as the server's duty by default.
+            everything: All of them.
+            after: ``next`` of the answer before; ask until it is null.
+            reason: Kept in the ledger.
+        """
+        body: Json = {"all": everything, "after": after, "reason": reason}
+        body |= {"before": before} if before is not None else {}
+        return cast(
+            Json, self._transport.call("POST", "evidence/renewals", json=body, timeout_s=600.0).json()
+        )
+
     def materials(self, job_id: str) -> list[Json]:
         """Return what a job's evidence commits to: ``name``, ``digest``, and whether it is ``kept``."""
         return cast(list[Json], self._get(f"jobs/{quoted(job_id)}/evidence/materials")["items"])

@@ -191,6 +191,7 @@ def attach(
     document: bytes,
     ledger_proof: Mapping[str, Any] | None,  # Any: JSON
     decision_proof: Mapping[str, Any] | None = None,  # Any: JSON
+    renewals: Sequence[ArchiveStamp] = (),
 ) -> dict[str, Any]:  # Any: JSON
     """Return the bundle for the reader: the stored document with its ledger proof in place (null: not yet).
 
@@ -199,6 +200,7 @@ def attach(
         ledger_proof: Of the record ``evidence.sealed``.
         decision_proof: Of the record ``policy.decided``, against the same checkpoint: of it only what the
             other does not say already goes into the bundle.
+        renewals: Later archive time stamps, oldest first.
 
     Raises:
         Integrity: ``evidence.document`` when what was stored is no bundle.
@@ -209,6 +211,11 @@ def attach(
     bundle["proof"]["ledger"] = dict(ledger_proof) if ledger_proof is not None else None
     if ledger_proof is not None and decision_proof is not None:
         bundle["proof"]["decision"] = {name: decision_proof[name] for name in DECISION_MEMBERS}
+    if renewals:
+        record = record_of(bundle)
+        for stamp in renewals:
+            record = record.renewed(stamp)
+        bundle["proof"]["evidenceRecord"] = to_base64(record.encode())
     return in_reading_order(bundle)
 
 
@@ -223,6 +230,18 @@ def payload_of(document: bytes) -> bytes:
         return from_base64(bundle["proof"]["envelope"]["payload"], "/proof/envelope/payload")
     except (QcosError, LookupError, TypeError, AttributeError):
         raise Integrity("evidence.document", "what is stored is no evidence bundle") from None
+
+
+def record_of(bundle: Mapping[str, Any]) -> EvidenceRecord:  # Any: JSON
+    """Return the evidence record of a bundle: the one in it, or that of its token alone.
+
+    Raises:
+        Integrity: ``evidence.base64`` or ``timestamp.record``.
+    """
+    attached = bundle["proof"].get("evidenceRecord")
+    if attached is not None:
+        return read_record(from_base64(attached, "/proof/evidenceRecord"))
+    return EvidenceRecord(((ArchiveStamp(from_base64(bundle["proof"]["timestamp"], "/proof/timestamp")),),))
 
 
 def statement_of(document: bytes) -> dict[str, Any]:  # Any: JSON

@@ -1,11 +1,13 @@
-"""Table of evidence.
+"""Tables of evidence, and of the later time stamps of it.
 
 Losing it: the bundles are gone, though not the proof that they existed: the ledger's records keep the
 digest of each, and a bundle that was fetched before stays verifiable. Somebody who can write to it as the
 application could add a bundle that nothing signed, which no verifier accepts; could take one away, which leaves
 no record of an erasing and so is none; could not change one (grants, and a trigger). As the database's owner
 they could remove or swap bundles; the ledger shows which are missing, the signatures which are false. Whoever
-reads it reads who sealed what when; documents are sealed under their jobs' payload keys.
+reads it reads who sealed what when; documents are sealed under their jobs' payload keys. Losing the renewals:
+bundles that were not fetched since are again as good as their first time stamp. What somebody adds to them
+that no authority stamped makes bundles fail, never pass.
 """
 
 from __future__ import annotations
@@ -37,6 +39,59 @@ bundle_table = sa.Table(
     sa.Column("retain_until", sa.DateTime(timezone=True), nullable=False),
     sa.UniqueConstraint("tenant", "job"),
 )
+
+
+renewal_table = sa.Table(
+    "evidence_renewal",
+    metadata,
+    sa.Column("tenant", sa.Uuid, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("token", sa.LargeBinary, nullable=False),
+    sa.Column("expires", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+)
+archive_table = sa.Table(
+    "evidence_archive",
+    metadata,
+    sa.Column("tenant", sa.Uuid, primary_key=True),
+    sa.Column("bundle", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("renewal", sa.Text, nullable=False),
+    sa.Column("tree", sa.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One token over the newest time stamps of many bundles.
+
+    Attributes:
+        id: ``renewal-2026-01-09-<16 hex digits>``.
+        token: DER TimeStampToken over the root of their hash tree.
+        expires: Until when the authority's certificates are valid, UTC.
+        made_at: The time it names, UTC.
+    """
+
+    id: str
+    token: bytes
+    expires: dt.datetime
+    made_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """One bundle's part of a renewal.
+
+    Attributes:
+        bundle: Its id.
+        position: Which of its time stamps this is: 1 for the first renewal. Two renewals of one time stamp
+            would contradict each other, so there is one of each.
+        tree: Its reduced hash tree (`qcos.timestamp.tree.pack`).
+    """
+
+    bundle: str
+    position: int
+    tree: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +156,43 @@ def insert_bundles(connection: sa.Connection, tenant: UUID, rows: Sequence[Store
             "a job has its evidence already: a bundle is never replaced",
             got=str(error.orig).splitlines()[-1][:200],
         ) from None
+
+
+def insert_renewal(
+    connection: sa.Connection, tenant: UUID, renewal: Renewal, archived: Sequence[Archived]
+) -> None:
+    """Keep a renewal and what it is to each bundle.
+
+    Raises:
+        Conflict: ``evidence.renewed`` when another one was faster; nothing of the scope may be kept then.
+    """
+    connection.execute(sa.insert(renewal_table), {"tenant": tenant, **asdict(renewal)})
+    rows = [{"tenant": tenant, "renewal": renewal.id, **asdict(one)} for one in archived]
+    try:
+        connection.execute(sa.insert(archive_table), rows)
+    except IntegrityError as error:
+        raise Conflict(
+            "evidence.renewed",
+            "another renewal of these time stamps was faster",
+            got=str(error.orig).splitlines()[-1][:200],
+            hint="run it again",
+        ) from None
+
+
+def renewals_of(connection: sa.Connection, tenant: UUID, bundle_id: str) -> list[tuple[bytes, bytes]]:
+    """Return tokens and packed trees of a bundle's renewals, oldest first."""
+    query = (
+        sa.select(renewal_table.c.token, archive_table.c.tree)
+        .join_from(
+            archive_table,
+            renewal_table,
+            (renewal_table.c.tenant == archive_table.c.tenant)
+            & (renewal_table.c.id == archive_table.c.renewal),
+        )
+        .where(archive_table.c.tenant == tenant, archive_table.c.bundle == bundle_id)
+        .order_by(archive_table.c.position)
+    )
+    return [(row.token, row.tree) for row in connection.execute(query)]
 
 
 def get(connection: sa.Connection, tenant: UUID, bundle_id: str) -> StoredBundle:

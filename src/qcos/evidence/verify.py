@@ -22,16 +22,17 @@ from qcos.evidence.drift import check_times
 from qcos.evidence.envelope import PAYLOAD_TYPE, from_base64, pae
 from qcos.evidence.erased import is_erased_bundle, verify_erased
 from qcos.evidence.levels import LEVELS, Claimed, asked, at_least, check_level
+from qcos.evidence.longterm import check_doubted, check_long_term, check_renewals
 from qcos.evidence.model import milliseconds
 from qcos.evidence.report import Checks, Report
 from qcos.evidence.shape import demand_equal, read_bundle
 from qcos.evidence.statement import PREDICATE_TYPE, STATEMENT_TYPE, subject_digests
 from qcos.evidence.trust import Trust, TrustedAuthority, TrustedKey
-from qcos.evidence.validity import check_authority, check_keys, check_order
+from qcos.evidence.validity import check_authority, check_keys
 from qcos.ledger.note import Signed
 from qcos.ledger.record import check_members
 from qcos.ledger.verify import verify_checkpoint, verify_proof
-from qcos.timestamp.archive import read_record
+from qcos.timestamp.archive import EvidenceRecord, read_record
 from qcos.timestamp.tree import climb
 from qcos.timestamp.verify import TimeInfo, verify_root, verify_token
 
@@ -63,6 +64,7 @@ def verify(
     allow_pending: bool = False,
     level: str = "basic",
     allow_erased: bool = False,
+    at: dt.datetime | None = None,
 ) -> Report:
     """Verify a bundle.
 
@@ -76,6 +78,8 @@ def verify(
         level: The least evidence level the caller demands (`qcos.evidence.levels`).
         allow_erased: Whether an erased bundle may pass, for which nothing but its sealing and its erasing is
             proved (it is marked ``erased`` either way).
+        at: When given, the newest time stamp must still count at this instant (UTC): its certificates not
+            expired, its authority not revoked. Without it a time stamp that counted when it was made is enough.
 
     Returns:
         The report. A bad bundle never raises.
@@ -91,7 +95,7 @@ def verify(
     pinned = trust if isinstance(trust, Trust) else Trust.load(trust)
     if is_erased_bundle(bundle):
         return verify_erased(bundle, pinned, allow_erased=allow_erased)
-    run = _Run(pinned, level)
+    run = _Run(pinned, level, at)
     if run.checks.make("document", lambda: run.document(bundle)):
         run.all_checks(materials or {}, allow_pending=allow_pending)
     return run.checks.report(pending=run.pending, facts=run.facts)
@@ -100,8 +104,8 @@ def verify(
 class _Run:
     """One verification: what was read so far, and the checks. Any: JSON that came with the bundle."""
 
-    def __init__(self, trust: Trust, level: str) -> None:
-        self.trust, self.least = trust, level
+    def __init__(self, trust: Trust, level: str, at: dt.datetime | None) -> None:
+        self.trust, self.least, self.at = trust, level, at
         self.claimed: Claimed | None = None
         self.checks = Checks()
         self.facts: dict[str, Any] = {}
@@ -112,6 +116,8 @@ class _Run:
         self.keys: tuple[TrustedKey, ...] = ()
         self.statement: dict[str, Any] = {}
         self.time: TimeInfo | None = None
+        self.record: EvidenceRecord | None = None
+        self.stamps: list[TimeInfo] = []
         self.doubted: TrustedAuthority | None = None
 
     def all_checks(self, materials: Mapping[str, bytes], *, allow_pending: bool) -> None:
@@ -129,6 +135,9 @@ class _Run:
                 make("level asked", partial(self.level_asked, materials["input"]))
         make("signatures shown", self.signatures_shown)
         if self.signatures and make("timestamp", self.timestamp):
+            renewed = self.record is not None and self.record.is_renewed
+            if (not renewed or make("renewal", self.renewal)) and self.at is not None:
+                make("long term", self.long_term)
             make("key validity", self.key_validity)
             if any(key.public.algorithm == COUNTERSIGNATURE for key in self.trust.keys.values()):
                 make("countersignature", self.countersignature)
@@ -136,9 +145,13 @@ class _Run:
                 make("times", self.times)
         self.ledger(allow_pending=allow_pending)
         if (doubted := self.doubted) is not None:
-            make("revoked authority", lambda: check_order(doubted, self.facts.get("ledgerIndex")))
+            make(
+                "revoked authority",
+                lambda: check_doubted(doubted, self.stamps, self.facts.get("ledgerIndex")),
+            )
         made = {check.name for check in self.checks.done}
-        for name in REQUIRED if self.pending else (*REQUIRED, *REQUIRED_LEDGER):
+        required = REQUIRED if self.pending else (*REQUIRED, *REQUIRED_LEDGER)
+        for name in required if self.at is None else (*required, "long term"):
             if name not in made:
                 self.checks.skip(name, "what it needs did not hold")
 
@@ -296,7 +309,8 @@ class _Run:
                 )
             else:
                 self.time = verify_root(token, root, self.trust.certificates)
-                over = "over a hash tree that covers the ML-DSA-65 signature"
+                if self.record is not None and self.record.first.tree:
+                    over = "over a hash tree that covers the ML-DSA-65 signature"
         except Integrity as error:
             error.subject = error.subject if error.subject.startswith("/") else "/proof/timestamp"
             raise
@@ -325,12 +339,30 @@ class _Run:
                     "the token at /proof/timestamp",
                     "another one",
                 )
-            if record != record.original() or not record.first.tree:
-                raise _wrong(pointer, "more than the initial archive time stamp", "one", "others")
+            if not record.first.tree and not record.is_renewed:
+                raise _wrong(
+                    pointer,
+                    "a record that says no more than the token",
+                    "a hash tree or a renewal",
+                    "neither",
+                )
+            self.record = record
             return climb(hashlib.sha512(self.signatures[0]).digest(), record.first.tree, record.hashes[0])
         except Integrity as error:
             error.subject = pointer
             raise
+
+    def renewal(self) -> str:
+        """Demand that the time stamp was renewed without a gap."""
+        self.stamps = check_renewals(_known(self.record), self.signatures[0], self.trust)
+        later = [{"time": rfc3339(one.time), "authority": one.authority} for one in self.stamps[1:]]
+        self.facts["renewals"] = later
+        return "renewed " + ", ".join(f"at {one['time']} by {one['authority']}" for one in later)
+
+    def long_term(self) -> str:
+        """Demand that the newest time stamp counts when it is asked about."""
+        newest = self.stamps[-1] if self.stamps else _known(self.time)
+        return check_long_term(newest, _known(self.at), self.trust)
 
     def key_validity(self) -> str:
         info = _known(self.time)

@@ -108,6 +108,11 @@ class EvidenceRecord:
         """Return the newest archive time stamp."""
         return self.chains[-1][-1]
 
+    @property
+    def is_renewed(self) -> bool:
+        """Return whether there are more time stamps than the initial one."""
+        return self.last is not self.first
+
     def encode(self) -> bytes:
         """Return the DER EvidenceRecord, version 1."""
         digests = dict.fromkeys(self.hashes)

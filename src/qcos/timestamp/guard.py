@@ -101,12 +101,12 @@ class ClockGuard:
         self._round: _Round | None = None
         self._said: dict[str, str] = {}
         self._wanted = threading.Event()
+        self._first = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Ask once, then keep asking in a thread."""
-        self.poll()
+        """Keep asking in a thread; tokens wait for the end of the first round."""
         self._thread = threading.Thread(target=self._run, name="clock guard", daemon=True)
         self._thread.start()
 
@@ -118,7 +118,8 @@ class ClockGuard:
             self._thread.join()
 
     def _run(self) -> None:
-        pause = self._every_s
+        self.poll()
+        pause = self._every_s if self._verdict() is None else min(_RETRY_S, self._every_s)
         while True:
             self._wanted.wait(pause)
             if self._stopped:
@@ -160,6 +161,7 @@ class ClockGuard:
             self._round = _Round(found, self._wall() - now, now)
         self._said = said
         self._report(len(readings), found)
+        self._first.set()
 
     def _report(self, reached: int, found: Agreement | None) -> None:
         drift = self.drift_s()
@@ -188,6 +190,8 @@ class ClockGuard:
                 jumped since the sources were asked, ``timestamp.unwatched`` when no source could be asked for
                 too long and that is not allowed.
         """
+        if self._thread is not None:
+            self._first.wait()
         if (error := self._verdict()) is not None:
             instruments.clock_refused(error.code)
             if error.code == "timestamp.jump":

@@ -82,5 +82,16 @@ def climb(leaf: bytes, tree: ReducedHashTree, hash_name: str) -> bytes:
     return node
 
 
+def pack(tree: ReducedHashTree) -> bytes:
+    """Return a tree of `grow` as its hashes, joined: two of the first list, then one of each."""
+    return b"".join(one for hashes in tree for one in hashes)
+
+
+def unpack(packed: bytes, size: int = 64) -> ReducedHashTree:
+    """Read `pack` back; ``size`` is that of a hash, bytes."""
+    hashes = [packed[at : at + size] for at in range(0, len(packed), size)]
+    return (tuple(hashes[:2]), *((one,) for one in hashes[2:])) if hashes else ()
+
+
 def _wrong(message: str, expected: str, got: str) -> Integrity:
     return Integrity("timestamp.tree", message, subject="reduced hash tree", expected=expected, got=got)

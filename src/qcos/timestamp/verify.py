@@ -44,6 +44,7 @@ class TimeInfo:
         authority: Subject of the authority's certificate (RFC 4514).
         hash_name: Hash of the imprint.
         certificate: DER of the authority's certificate.
+        expires: Until when its certificate and those of its issuers are all valid, UTC.
         nonce: The requester's nonce, if it has one.
     """
 
@@ -54,6 +55,7 @@ class TimeInfo:
     authority: str
     hash_name: str
     certificate: bytes
+    expires: dt.datetime
     nonce: int | None = None
 
 
@@ -91,7 +93,7 @@ def _verify(token: bytes, imprint: Callable[[str], bytes], trusted: Sequence[str
         path = list(path_to_root(leaf, pins))
         _check_attributes(parsed, leaf)
         _check_signature(parsed, leaf)
-        info = _time_info(parsed, leaf)
+        info = _time_info(parsed, leaf, min(one.not_valid_after_utc for one in path))
         _check_imprint(parsed.info, imprint)
     except MALFORMED as error:
         _malformed(f"{type(error).__name__}: {error}")
@@ -220,7 +222,7 @@ def _check_imprint(info: Any, imprint: Callable[[str], bytes]) -> None:  # Any: 
     _compare("imprint", "the token is for other data", imprint(hash_name), found["hashed_message"].native)
 
 
-def _time_info(parsed: _Parsed, leaf: x509.Certificate) -> TimeInfo:
+def _time_info(parsed: _Parsed, leaf: x509.Certificate, expires: dt.datetime) -> TimeInfo:
     info = parsed.info
     if info["version"].native != "v1":
         fail("malformed", "an unknown version of TSTInfo", "v1", str(info["version"].native))
@@ -241,6 +243,7 @@ def _time_info(parsed: _Parsed, leaf: x509.Certificate) -> TimeInfo:
         authority=leaf.subject.rfc4514_string(),
         hash_name=info["message_imprint"]["hash_algorithm"]["algorithm"].native,
         certificate=leaf.public_bytes(serialization.Encoding.DER),
+        expires=expires,
         nonce=info["nonce"].native,
     )
 

@@ -32,7 +32,7 @@ hold_acts := {"hold.place", "hold.release"}
 # Only a role that holds for all projects of the tenant does these.
 tenant_acts := {
 	"budget.set", "quota.set", "project.create", "principal.create", "principal.disable", "principal.enable",
-	"token.create", "token.revoke", "policy.upload", "policy.activate", "tenant.create", "evidence.erase", "erasure.resume",
+	"token.create", "token.revoke", "policy.upload", "policy.activate", "tenant.create", "evidence.renew", "evidence.erase", "erasure.resume",
 }
 
 role_acts := {"role.grant", "role.revoke"}

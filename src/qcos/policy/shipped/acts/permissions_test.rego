@@ -28,7 +28,7 @@ acts := {
 	"usage.read", "charge.read", "project.create", "project.read", "principal.create", "principal.read", "principal.disable", "principal.enable", "role.grant",
 	"role.revoke", "token.create", "token.revoke", "token.read", "policy.upload", "policy.activate", "policy.read",
 	"policy.test", "ledger.read", "backend.read", "whoami.read", "estimate.create", "tenant.create",
-	"hold.place", "hold.release", "hold.read", "retention.read", "evidence.erase", "erasure.resume",
+	"hold.place", "hold.release", "hold.read", "retention.read", "evidence.renew", "evidence.erase", "erasure.resume",
 }
 
 test_list_of_acts_is_complete if permissions.known_acts == acts

@@ -1,0 +1,256 @@
+"""Renewing the time stamps of evidence before their authority's certificate expires (RFC 4998, R4.3).
+
+One hash tree over the newest time stamps of many bundles, one token over its root. A time stamp that does not
+count any more cannot be renewed: nobody can tell then what it was worth. Reading and stamping come first and
+touch nothing; then one scope writes the token, each bundle's way, and the ledger's record.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from qcos.base.canonical import digest, loads_strict
+from qcos.base.clock import now, rfc3339
+from qcos.base.errors import Conflict, QcosError
+from qcos.base.ids import new_id
+from qcos.base.limits import RENEWAL_BUNDLES, RENEWAL_READ
+from qcos.db.engine import scope
+from qcos.evidence.bundle import record_of
+from qcos.evidence.envelope import from_base64
+from qcos.evidence.store import Archived, Renewal, insert_renewal
+from qcos.identity import store as identity
+from qcos.jobs.conceal import BUNDLE, open_payload
+from qcos.ledger.append import append
+from qcos.ledger.record import Record, change
+from qcos.secrecy.unlock import TenantKeys
+from qcos.timestamp.fallback import Authority
+from qcos.timestamp.pinned import read_pins
+from qcos.timestamp.tree import climb, grow, pack
+from qcos.timestamp.verify import TimeInfo, verify_root
+
+RENEWER: Final = "service:qcos-renewal"
+EVERYTHING: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
+_NEVER: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
+_log = logging.getLogger("qcos.renewal")
+_DUE: Final = sa.text(
+    """
+    select b.id, b.job, j.payload_key, a.position, r.token, r.expires, r.made_at, case when r.token is null then b.document end as document
+      from qcos.evidence_bundle b join qcos.job j on j.tenant = b.tenant and j.id = b.job
+      left join lateral (select x.position, x.renewal from qcos.evidence_archive x where x.tenant = b.tenant and x.bundle = b.id
+                          order by x.position desc limit 1) a on true
+      left join qcos.evidence_renewal r on r.tenant = b.tenant and r.id = a.renewal
+     where b.tenant = :tenant and b.id > :after and b.document is not null and (r.expires is null or r.expires <= :before)
+     order by b.id limit :number
+    """
+)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a renewal will cover.
+
+    Attributes:
+        leaves: What is covered of each bundle: the hash of its newest token.
+        bundles: Their ids and the positions of the new time stamps.
+        late: Bundles whose time stamp counts no more.
+        broken: Bundles whose time stamp does not verify.
+        after: The last bundle that was looked at.
+        complete: Whether there are no more.
+        latest: When the last of them ceases to count, UTC.
+        newest: When the last of them was made, UTC.
+    """
+
+    leaves: list[bytes] = field(default_factory=list)
+    bundles: list[tuple[str, int]] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    after: str = ""
+    complete: bool = False
+    latest: dt.datetime = _NEVER
+    newest: dt.datetime = _NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A plan with its token."""
+
+    plan: Plan
+    renewal: Renewal
+    archived: tuple[Archived, ...]
+    root: bytes
+    authority: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restamper:
+    """Renews.
+
+    Attributes:
+        keys: Open the bundles.
+        authority: Who stamps now.
+        trusted: Pinned certificates of all authorities there were, and of their issuers, PEM or DER.
+    """
+
+    engine: sa.Engine
+    keys: TenantKeys
+    authority: Authority
+    trusted: tuple[str | bytes, ...]
+
+    def plan(
+        self, tenant: UUID, before: dt.datetime, *, after: str = "", at: dt.datetime | None = None
+    ) -> Plan:
+        """Find the bundles whose time stamps cease to count until an instant.
+
+        Args:
+            tenant: Whose.
+            before: Those whose authority's certificate expires until then (`EVERYTHING`: all).
+            after: Only bundles with greater ids.
+            at: What time it is; now by default.
+        """
+        instant, made, known = at or now(), Plan(after=after), dict[tuple[bytes, bytes], TimeInfo]()
+        while not made.complete and len(made.leaves) < RENEWAL_BUNDLES:
+            with scope(self.engine, tenant) as connection:
+                values = {"tenant": tenant, "after": made.after, "before": before, "number": RENEWAL_READ}
+                rows = connection.execute(_DUE, values).all()
+            for row in rows:
+                self._look(tenant, row, before, instant, made, known)
+            made.complete = len(rows) < RENEWAL_READ
+        return made
+
+    def _look(
+        self,
+        tenant: UUID,
+        row: sa.Row[Any],  # Any: see _DUE
+        before: dt.datetime,
+        at: dt.datetime,
+        made: Plan,
+        known: dict[tuple[bytes, bytes], TimeInfo],
+    ) -> None:
+        made.after = row.id
+        expires, token, named = row.expires, row.token, row.made_at
+        if token is None:
+            try:
+                token, info = self._initial(tenant, row, known)
+                expires, named = info.expires, info.time
+            except QcosError as error:
+                _log.error("a time stamp does not verify: %s", error, extra={"bundle": row.id})
+                made.broken.append(row.id)
+                return
+        if expires > before:
+            return
+        if expires <= at:
+            made.late.append(row.id)
+            return
+        made.leaves.append(hashlib.sha512(token).digest())
+        made.bundles.append((row.id, (row.position or 0) + 1))
+        made.latest, made.newest = max(made.latest, expires), max(made.newest, named)
+
+    def _initial(
+        self, tenant: UUID, row: sa.Row[Any], known: dict[tuple[bytes, bytes], TimeInfo]
+    ) -> tuple[bytes, TimeInfo]:
+        """Return a bundle's own token, verified, and what it says."""
+        document = open_payload(self.keys, tenant, row.job, row.payload_key, BUNDLE, row.document)
+        bundle = loads_strict(document, subject="evidence bundle")
+        record = record_of(bundle)
+        signature = from_base64(bundle["proof"]["envelope"]["signatures"][0]["sig"], "/proof/envelope")
+        root = climb(hashlib.sha512(signature).digest(), record.first.tree, "sha512")
+        token = record.first.token
+        if (token, root) not in known:
+            known[token, root] = verify_root(token, root, self.trusted)
+        return token, known[token, root]
+
+    def stamp(self, plan: Plan) -> Stamped:
+        """Stamp what a plan covers; it must cover something.
+
+        Raises:
+            Conflict: ``evidence.renewal_authority`` when the new time stamp would not outlast the old ones;
+                ``evidence.renewal_order`` when it would be older than one of them.
+            NoTime: No authority gives a token now.
+        """
+        root, trees = grow(plan.leaves)
+        token = self.authority.stamp_digest(root)
+        info = verify_root(token, root, self.trusted)
+        if info.expires < plan.latest:
+            raise Conflict(
+                "evidence.renewal_authority",
+                "the present authority's certificate expires before those it would renew",
+                subject=info.authority,
+                expected=f"a certificate valid after {rfc3339(plan.latest)}",
+                got=rfc3339(info.expires),
+                hint="give the authority a new key first, or name another one in QCOS_TSA_URLS",
+            )
+        if info.time < plan.newest:  # clocks of two authorities, a moment after sealing
+            raise Conflict(
+                "evidence.renewal_order",
+                "the present authority names a time before that of what it would renew",
+                subject=info.authority,
+                expected=f"after {rfc3339(plan.newest)}",
+                got=rfc3339(info.time),
+                hint="run it again in a moment; if it stays, look at the authority's clock",
+            )
+        archived = [
+            Archived(bundle, position, pack(tree))
+            for (bundle, position), tree in zip(plan.bundles, trees, strict=True)
+        ]
+        renewal = Renewal(new_id("renewal"), token, info.expires, info.time)
+        return Stamped(plan, renewal, tuple(archived), root, info.authority)
+
+    def renew_due(self, before: dt.datetime, *, at: dt.datetime | None = None) -> int:
+        """Renew what is due in all tenants, as the installation itself; returns how many bundles. Several at once are harmless.
+
+        Raises:
+            Conflict, NoTime: As `stamp`; what was renewed before stays.
+        """
+        with scope(self.engine, None) as connection:
+            tenants = [tenant for tenant, _ in identity.tenants(connection)]
+        return sum(self._renew_tenant(tenant, before, at) for tenant in tenants)
+
+    def _renew_tenant(self, tenant: UUID, before: dt.datetime, at: dt.datetime | None) -> int:
+        renewed, plan = 0, Plan()
+        while not plan.complete:
+            plan = self.plan(tenant, before, after=plan.after, at=at)
+            if plan.late or plan.broken:
+                _log.error(
+                    "time stamps that cannot be renewed",
+                    extra={"tenant": str(tenant), "late": len(plan.late), "broken": len(plan.broken)},
+                )
+            if plan.leaves:
+                stamped = self.stamp(plan)
+                with scope(self.engine, tenant) as connection:
+                    keep(connection, tenant, stamped)
+                    told = details_of(stamped)
+                    told |= {"change": change(None, told)}
+                    record = Record("evidence.renewed", RENEWER, stamped.renewal.id, details=told)
+                    append(connection, tenant, [record])
+                renewed += len(plan.leaves)
+        return renewed
+
+
+def keep(connection: sa.Connection, tenant: UUID, stamped: Stamped) -> None:
+    """Write a renewal in the caller's scope; raises Conflict ``evidence.renewed``."""
+    insert_renewal(connection, tenant, stamped.renewal, stamped.archived)
+
+
+def details_of(stamped: Stamped) -> dict[str, Any]:  # Any: JSON
+    """Return the details of the ledger record ``evidence.renewed``, whose object is the renewal's id; ``change`` is over them."""
+    return {
+        "bundles": len(stamped.archived),
+        "root": f"sha512:{stamped.root.hex()}",
+        "token": digest(stamped.renewal.token),
+        "authority": stamped.authority,
+        "time": rfc3339(stamped.renewal.made_at),
+        "expires": rfc3339(stamped.renewal.expires),
+    }
+
+
+def expiring(trusted: Sequence[str | bytes], before: dt.datetime) -> bool:
+    """Return whether any pinned certificate expires until an instant: if none does, no time stamp is due."""
+    return any(certificate.not_valid_after_utc <= before for certificate in read_pins(trusted).values())

@@ -1,0 +1,151 @@
+"""Renewal of time stamps on the database: what is due, one token for all, two at once, too late (R4.3)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidence.test_renewal import Issuer
+from faults.world import World, keys_of
+from qcos.base.clock import now
+from qcos.base.errors import Conflict
+from qcos.db.engine import scope
+from qcos.evidence import store as evidence
+from qcos.evidence.bundle import attach
+from qcos.evidence.verify import verify
+from qcos.jobs.conceal import BUNDLE, open_payload
+from qcos.jobs.restamp import EVERYTHING, Restamper, expiring, keep
+from qcos.keys.file import FileKeyring
+from qcos.keys.trust import trust_document
+from qcos.ledger import store as ledger
+from qcos.timestamp.archive import ArchiveStamp
+from qcos.timestamp.tree import unpack
+
+LONG = Issuer("an authority with many years before it", 9000)
+SHORT = Issuer("an authority that ends soon", 30)
+
+
+@pytest.fixture
+def restamper(world: World) -> Restamper:
+    keyring = FileKeyring(world.keys).open_or_create()
+    trusted = (*keyring.tsa_chain, LONG.der, SHORT.der)
+    return Restamper(world.engine, keys_of(world.engine, world.keys), LONG.at(1), trusted)
+
+
+def _bundle(world: World, restamper: Restamper, task: Any) -> dict[str, Any]:
+    job = world.job(task)
+    with scope(world.engine, world.tenant) as connection:
+        stored = evidence.of_job(connection, world.tenant, job.id)
+        assert stored is not None and stored.document is not None
+        renewals = evidence.renewals_of(connection, world.tenant, stored.id)
+    document = open_payload(restamper.keys, world.tenant, job.id, job.payload_key, BUNDLE, stored.document)
+    return attach(document, None, None, [ArchiveStamp(token, unpack(tree)) for token, tree in renewals])
+
+
+def _trust(world: World) -> dict[str, Any]:
+    return trust_document(
+        FileKeyring(world.keys).open_or_create(),
+        "test",
+        authorities=[(one.entry()["certificate"], "") for one in (LONG, SHORT)],
+    )
+
+
+def _records(world: World) -> int:
+    with scope(world.engine, world.tenant) as connection:
+        return len(ledger.search(connection, world.tenant, act="evidence.renewed").items)
+
+
+def test_one_token_renews_every_time_stamp(
+    world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    """R4.3: bundles sealed alone and in a batch, old and new; the record stands beside the renewal."""
+    tasks = [world.submit() for _ in range(5)]
+    work(*tasks)
+    work(alone := world.submit())
+    assert restamper.renew_due(now() + dt.timedelta(days=90)) == 0, "nothing is due for years"
+    assert not expiring(restamper.trusted[:2], now() + dt.timedelta(days=90))
+    assert expiring(restamper.trusted, now() + dt.timedelta(days=90)), "one of them ends in a month"
+    assert restamper.renew_due(EVERYTHING) == 6
+    assert _records(world) == 1
+    in_fifteen_years = now() + dt.timedelta(days=15 * 365)
+    for task in (*tasks, alone):
+        bundle = _bundle(world, restamper, task)
+        report = verify(bundle, _trust(world), allow_pending=True, at=in_fifteen_years)
+        assert report.ok, report.reason
+        assert len(report.facts["renewals"]) == 1
+    assert restamper.renew_due(EVERYTHING) == 6, "again, on top of the first"
+    assert (
+        len(verify(_bundle(world, restamper, alone), _trust(world), allow_pending=True).facts["renewals"])
+        == 2
+    )
+    soon = now() + dt.timedelta(days=15 * 365)
+    assert restamper.renew_due(soon) == 0, "the renewed ones last longer"
+
+
+def test_two_at_once_make_one_renewal(world: World, work: Callable[..., None], restamper: Restamper) -> None:
+    """Two renewals of one time stamp would contradict each other: the slower one keeps nothing."""
+    task = world.submit()
+    work(task)
+    first, second = (restamper.stamp(restamper.plan(world.tenant, EVERYTHING)) for _ in range(2))
+    with scope(world.engine, world.tenant) as connection:
+        keep(connection, world.tenant, first)
+    with pytest.raises(Conflict) as refused, scope(world.engine, world.tenant) as connection:
+        keep(connection, world.tenant, second)
+    assert refused.value.code == "evidence.renewed"
+    report = verify(_bundle(world, restamper, task), _trust(world), allow_pending=True)
+    assert report.ok, report.reason
+    assert len(report.facts["renewals"]) == 1
+
+
+def test_what_is_too_late_or_broken_is_told(
+    world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    work(world.submit())
+    late = restamper.plan(world.tenant, EVERYTHING, at=now() + dt.timedelta(days=40 * 365))
+    assert (len(late.late), late.leaves) == (1, [])
+    blind = Restamper(restamper.engine, restamper.keys, restamper.authority, (LONG.der,))
+    broken = blind.plan(world.tenant, EVERYTHING)
+    assert (len(broken.broken), broken.leaves) == (1, [])
+    assert blind.renew_due(EVERYTHING) == 0
+    assert _records(world) == 0
+
+
+def test_an_authority_that_ends_sooner_renews_nothing(
+    world: World, work: Callable[..., None], restamper: Restamper, tmp_path: Path
+) -> None:
+    work(world.submit())
+    ending = Restamper(restamper.engine, restamper.keys, SHORT.at(1), restamper.trusted)
+    with pytest.raises(Conflict) as refused:
+        ending.renew_due(EVERYTHING)
+    assert refused.value.code == "evidence.renewal_authority"
+    assert _records(world) == 0
+
+
+def test_an_authority_that_is_behind_renews_nothing(
+    world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    """Time stamps of one bundle ascend (RFC 4998, 5.1): a renewal before what it renews would spoil it."""
+    task = world.submit()
+    work(task)
+    behind = Restamper(restamper.engine, restamper.keys, LONG.at(-0.5), restamper.trusted)
+    with pytest.raises(Conflict) as refused:
+        behind.renew_due(EVERYTHING)
+    assert refused.value.code == "evidence.renewal_order"
+    assert verify(_bundle(world, restamper, task), _trust(world), allow_pending=True).ok
+
+
+def test_it_goes_on_in_parts(world: World, work: Callable[..., None], restamper: Restamper) -> None:
+    tasks = sorted(world.job(task).bundle or "" for task in _worked(world, work, 3))
+    plan = restamper.plan(world.tenant, EVERYTHING, after=tasks[0])
+    assert [bundle for bundle, _ in plan.bundles] == tasks[1:]
+    assert plan.complete
+
+
+def _worked(world: World, work: Callable[..., None], count: int) -> list[Any]:
+    tasks = [world.submit() for _ in range(count)]
+    work(*tasks)
+    return tasks

@@ -1,0 +1,60 @@
+"""Time stamps are renewed by the administrator's command; bundles carry the renewal from then on (R4.3, R5.3)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .house import House
+from .test_cli import run
+
+
+def test_the_administrator_renews_time_stamps(
+    house: House, clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """R4.2, R4.3: renewed twice, verified offline for now and for later; who may not is refused, and that is recorded."""
+    first = house.run()
+    denied = run(house.engineer, clean_environment, "evidence", "renew", "--all", code=3)
+    assert denied[0]["details"]["act"] == "evidence.renew" if "details" in denied[0] else denied[0]["act"]
+    (nothing,) = run(house.admin, clean_environment, "evidence", "renew")
+    assert nothing == {"bundles": 0, "late": 0, "broken": 0, "renewals": []}, "nothing is due for years"
+
+    def renew(bundles: int) -> str:
+        command = ("evidence", "renew", "--all", "--reason", "a rehearsal")
+        (done,) = run(house.admin, clean_environment, *command)
+        assert (done["bundles"], done["late"], done["broken"]) == (bundles, 0, 0)
+        (renewal,) = done["renewals"]
+        (record,) = house.records(object=renewal)
+        assert record["act"] == "evidence.renewed"
+        assert record["reason"] == "a rehearsal"
+        assert record["details"]["bundles"] == bundles
+        assert record["details"]["root"].startswith("sha512:")
+        return str(renewal)
+
+    renew(1)
+    second = house.run()
+    renew(2)
+    trust = tmp_path / "trust.json"
+    trust.write_text(json.dumps(house.qcos.trust))
+    for job, count in ((first, 2), (second, 1)):
+        file = tmp_path / f"{job['job_id']}.json"
+        file.write_text(json.dumps(house.bundle(job["job_id"])))
+        report = _verified(house, clean_environment, file, trust, "now")
+        assert len(report["facts"]["renewals"]) == count
+        assert {"renewal", "long term"} <= {check["name"] for check in report["checks"]}
+        late = run(
+            house.engineer,
+            clean_environment,
+            *("evidence", "verify", str(file), "--trust", str(trust), "--at", "2090-01-01T00:00:00Z"),
+            code=1,
+        )
+        assert [check["code"] for check in late[0]["checks"] if not check["ok"]] == ["timestamp.expired"]
+
+
+def _verified(house: House, environment: dict[str, str], file: Path, trust: Path, at: str) -> Any:
+    (report,) = run(
+        house.engineer, environment, "evidence", "verify", str(file), "--trust", str(trust), "--at", at
+    )
+    assert report["ok"]
+    return report
