@@ -22,3 +22,23 @@ def test_each_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid) as caught:
         read_settings()
     assert {problem.pointer for problem in caught.value.problems} == {"QCOS_PORT", "QCOS_POOL_SIZE"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"aer',
+        "[]",
+        '{"aer": {"zone": "moon"}}',
+        '{"aer": {"zon": "cloud"}}',
+        '{"aer": {"on_premise": "yes"}}',
+        '{"aer": {"region": ""}}',
+    ],
+)
+def test_a_declaration_that_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """R3.4: a worker does not start on a place that was mistyped."""
+    monkeypatch.setenv("QCOS_PLACES", given)
+    with pytest.raises(Invalid) as caught:
+        read_settings()
+    assert caught.value.code == "settings.invalid"
+    assert "places" in str(caught.value).lower()

@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from qcos.base.errors import Invalid, Problem
 from qcos.base.limits import POLICY_DEADLINE_S
+
+
+class Place(BaseModel):
+    """Where a backend stands: a value of `Settings.places`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    region: str | None = Field(default=None, min_length=1, max_length=200)
+    zone: Literal["sovereign", "cloud", "local"] | None = None
+    on_premise: bool | None = None
 
 
 class Settings(BaseSettings):
@@ -150,6 +160,11 @@ class Settings(BaseSettings):
         le=86_400,
         description="Seconds between two looks at anchors that are not confirmed.",
     )
+    places: dict[str, Place] = Field(
+        default={},
+        description="Where backends stand, as you answer for it: a JSON object of driver or backend to any of `region`, `zone` "
+        "(`sovereign`, `cloud`, `local`) and `on_premise`. Read by workers. No driver calls its backends sovereign by itself.",
+    )
     worker_concurrency: int = Field(default=64, ge=2, le=1000, description="Jobs one worker has in hand.")
     tsa_urls: str = Field(
         default="local",
@@ -206,6 +221,10 @@ def read_settings(data: Path | None = None) -> Settings:
     """
     try:
         return Settings(data=data) if data is not None else Settings()
+    except SettingsError as error:  # a value that should be JSON
+        raise Invalid(
+            "settings.invalid", str(error)[:300], expected="JSON", hint="see docs/reference/configuration.md"
+        ) from None
     except ValidationError as error:
         raise Invalid(
             "settings.invalid",

@@ -9,12 +9,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import uvloop
 
 from qcos.app import make_execution
 from qcos.backends import store as backends
+from qcos.backends.declare import Declared, declare
 from qcos.base.clock import now
 from qcos.base.errors import Unavailable
 from qcos.base.process import collect_rarely, die_with_parent, take_long_turns
@@ -38,7 +39,7 @@ def work(settings: Settings, drivers: Sequence[str]) -> None:
     collect_rarely()
     stopped = threading.Event()
     presence = threading.Thread(
-        target=_announce, args=(execution, loaded, stopped), name="presence", daemon=True
+        target=_announce, args=(execution, loaded, _places(settings), stopped), name="presence", daemon=True
     )
     presence.start()
     try:
@@ -68,12 +69,18 @@ async def _consume(settings: Settings, execution: Execution, drivers: Sequence[D
     )
 
 
-def _announce(execution: Execution, drivers: Sequence[Driver], stopped: threading.Event) -> None:
+def _places(settings: Settings) -> dict[str, Declared]:
+    return {name: Declared(**place.model_dump()) for name, place in settings.places.items()}
+
+
+def _announce(
+    execution: Execution, drivers: Sequence[Driver], places: Mapping[str, Declared], stopped: threading.Event
+) -> None:
     """Load the SDKs, register the drivers' backends, then say every few seconds that they can be reached and how long their queue is."""
     prepared = registered = False
     while True:
         try:
-            _touch(execution, drivers, register=prepared and not registered)
+            _touch(execution, drivers, places, register=prepared and not registered)
             registered = prepared
             # After a restart its backends are known already: they take work, which waits meanwhile.
             if not prepared:
@@ -89,12 +96,16 @@ def _announce(execution: Execution, drivers: Sequence[Driver], stopped: threadin
             return
 
 
-def _touch(execution: Execution, drivers: Sequence[Driver], *, register: bool) -> None:
+def _touch(
+    execution: Execution, drivers: Sequence[Driver], places: Mapping[str, Declared], *, register: bool
+) -> None:
     described = {driver.name: driver.describe() for driver in drivers}
     with scope(execution.engine, None) as connection:
         if register:
             backends.register(
-                connection, [backend for listed in described.values() for backend in listed], now()
+                connection,
+                [declare(backend, places) for listed in described.values() for backend in listed],
+                now(),
             )
         waiting = queue.depths(connection)
         for name, listed in described.items():

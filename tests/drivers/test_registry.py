@@ -45,7 +45,7 @@ def test_the_shipped_drivers_are_drivers() -> None:
     backends = [b for driver in drivers.values() for b in driver.describe()]
     assert len({b.name for b in backends}) == len(backends) == 6
     assert {b.provider for b in backends} == {"qiskit-aer", "aws-braket", "google-cirq"}
-    assert {b.name for b in backends if b.zone == "sovereign" and b.on_premise} == {"aer-ideal"}
+    assert {(b.zone, b.on_premise) for b in backends} == {("local", True)}, "sovereign is the operator's word"
     assert {b.price_key for b in backends} == {"local/aer", "local/aer-noise", "local/braket", "local/cirq"}
     assert {b.name for b in backends if b.calibration} == {"aer-fake-manila", "aer-fake-kolkata"}
     assert next(b.qubits for b in backends if b.name == "aer-fake-manila") == 5

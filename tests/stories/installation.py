@@ -75,9 +75,9 @@ class Installation:
 @contextlib.contextmanager
 def running(data: Path, drivers: str, variables: Mapping[str, str] | None = None) -> Iterator[Installation]:
     """Run an installation on a folder until the block ends."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_"))} | dict(
-        variables or {}
-    )
+    declared = {"QCOS_PLACES": json.dumps({"aer-ideal": {"zone": "sovereign"}})}  # R3.4: the operator's word
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_"))}
+    environment = inherited | declared | dict(variables or {})
     command = [QCOS, "up", "--json", "--port", "0", "--data", str(data), "--drivers", drivers]
     with (data.parent / "up.log").open("ab") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True)

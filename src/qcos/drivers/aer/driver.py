@@ -51,7 +51,7 @@ class AerDriver(LocalDriver):
             formats=("QASM3", "QASM2"),
             gates=("*",),
             region="local",
-            zone="sovereign",
+            zone="local",
             on_premise=True,
             price_key="local/aer",
             description="Qiskit Aer without noise, on this machine",
