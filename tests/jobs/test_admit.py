@@ -29,6 +29,7 @@ from qcos.policy import bundle as bundles
 from qcos.policy import store as policies
 from qcos.policy.bundle import shipped
 from qcos.policy.explain import replay
+from qcos.policy.model import PolicyBundle
 
 TABLES = ("job", "policy_decision", "reservation", "charge", "evidence_bundle")
 
@@ -182,7 +183,26 @@ def test_known_circuits_are_denied_by_the_same_policy(world: World) -> None:
     """R3.3: nothing of the decision depends on what the reader remembers."""
     world.admit()
     denied = admit(world.admission, Request(world.tenant, _somebody(world, "auditor"), spec()))
-    assert [r.code for r in denied.decision.reasons] == ["access.role"]
+    assert [r.code for r in denied.decision.reasons] == ["access.role", "access.denied"]
+
+
+FREEZE = """package qcos.acts.freeze
+
+deny contains {"code": "freeze.night", "message": "nobody submits now"} if input.act == "job.submit"
+"""
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_denies_the_act_denies_the_job_whoever_read_the_circuits(world: World, known: bool) -> None:
+    """R3.1, R11.4: a bundle whose policies of acts deny ``job.submit`` is enforced for each job, and the decision can be replayed."""
+    if known:
+        world.admit()
+    bundle = bundles.of({**shipped().files, "acts/freeze.rego": FREEZE})
+    _choose(world, bundle)
+    denied = world.admit()
+    assert (denied.job.state, [r.code for r in denied.decision.reasons]) == ("denied", ["freeze.night"])
+    assert replay(world.admission.policy, bundle, denied.decision).same
+    assert counted(world)["reservation"] == counted(world)["tasks"] == int(known)
 
 
 def test_known_circuits_cost_no_scope_of_their_own(world: World) -> None:
@@ -199,7 +219,10 @@ def test_known_circuits_cost_no_scope_of_their_own(world: World) -> None:
 def _activate(world: World, *left_out: str) -> None:
     """Activate the shipped policies without some."""
     files = {path: text for path, text in shipped().files.items() if not path.startswith(left_out)}
-    bundle = bundles.of(files)
+    _choose(world, bundles.of(files))
+
+
+def _choose(world: World, bundle: PolicyBundle) -> None:
     with scope(world.engine, world.tenant) as connection:
         policies.insert_bundle(
             connection, world.tenant, bundle, note="", uploaded_by="test", uploaded_at=now(), tests={}

@@ -216,6 +216,7 @@ class _Seen:
         self._submitters: dict[tuple[bytes, str], tuple[Principal, Project]] = {}
         self._funds = FundsSeen(connection, tenant, at)
         self._bundle: PolicyBundle | None = None
+        self._refusals: dict[tuple[str, str], tuple[Reason, ...]] = {}
 
     def decide(self, asked: _Asked) -> Admitted:
         """Decide one request, and choose its backend."""
@@ -231,7 +232,8 @@ class _Seen:
         question = Question(job_id, spec, asked.facts, principal, project, funds, able, dropped, self.at)
         if self._bundle is None:
             self._bundle = parts.bundles.get(self._connection, self._tenant)
-        decision = authorize(parts.policy, self._bundle, question, new_id("dec"), asked.refused)
+        refused = asked.refused or self._refused(self._bundle, principal, project)
+        decision = authorize(parts.policy, self._bundle, question, new_id("dec"), refused)
         payload_key, wrapped = asked.tenant_key.new_payload_key(owner_of(job_id))
         job = draft(
             self._tenant,
@@ -250,6 +252,13 @@ class _Seen:
         self.records += records
         self.sealed_specs.append(payload_key.seal(SPEC, spec.canonical))
         return Admitted(job, decision, replayed=False)
+
+    def _refused(self, bundle: PolicyBundle, principal: Principal, project: Project) -> tuple[Reason, ...]:
+        """Return why somebody may submit nothing in a project; asked once, since nothing in the question changes within a scope."""
+        who = principal.token_id, project.id
+        if who not in self._refusals:
+            self._refusals[who] = may_submit(self._parts.policy, bundle, principal, project.id, self.at)
+        return self._refusals[who]
 
     def _submitter(self, request: Request, spec: JobSpec) -> tuple[Principal, Project]:
         who = request.token_hash, spec.project

@@ -89,7 +89,7 @@ def may_submit(
 ) -> tuple[Reason, ...]:
     """Return why a principal may not submit anything in a project (act ``job.submit``); empty when he may.
 
-    Asked before work is done for a job whose circuits nobody has read yet.
+    Asked for every job, and before work is done for one whose circuits nobody has read yet.
     """
     document = {
         "time": rfc3339(at),
@@ -119,7 +119,7 @@ def authorize(
     the caller learns of everything that is in the way at once.
 
     Args:
-        refused: From `may_submit`: the circuits were not read then, and there are no candidates.
+        refused: From `may_submit`. Where it was asked before the circuits were read, they were not, and there are no candidates.
     """
     document = policy_input(question)
     verdict = engine.evaluate(bundle, "jobs", document)

@@ -11,7 +11,7 @@ from qcos.circuits.model import CircuitFacts
 from qcos.identity import store as identity
 from qcos.identity.model import Principal
 from qcos.jobs.admit import Admission
-from qcos.jobs.authorize import Question, authorize
+from qcos.jobs.authorize import Question, authorize, may_submit
 from qcos.jobs.place import candidates, place
 from qcos.jobs.reserve import affordable, funds_of
 from qcos.jobs.spec import JobSpec
@@ -43,7 +43,9 @@ def estimate_job(
         dropped,
         at,
     )
-    decision = authorize(parts.policy, parts.bundles.get(connection, principal.tenant), question, "estimate")
+    bundle = parts.bundles.get(connection, principal.tenant)
+    refused = may_submit(parts.policy, bundle, principal, project.id, at)
+    decision = authorize(parts.policy, bundle, question, "estimate", refused)
     within, dear = affordable(question.funds, able)
     choice = place(decision, within, (*dropped, *dear))[0] if decision.allow else None
     return {
