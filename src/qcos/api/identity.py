@@ -12,6 +12,7 @@ from qcos.administration import people
 from qcos.administration.act import Act
 from qcos.api.answers import answer, decode_cursor, limit_of, page
 from qcos.api.caller import act
+from qcos.api.reach import reach
 from qcos.base.clock import rfc3339
 from qcos.base.limits import MAX_NAME
 from qcos.identity import store as identity
@@ -134,12 +135,14 @@ async def create_project(request: Request, body: NewProject) -> Response:
 
 @router.get("/projects", summary="List projects")
 async def list_projects(request: Request, after: str | None = None, limit: int | None = None) -> Response:
-    """List the tenant's projects, by name."""
+    """List the projects that the caller may read, by name."""
     size, start = limit_of(limit), _start(after)
 
     def run(caller: Act) -> list[Project]:
-        caller.permit("project.read")
-        return identity.list_projects(caller.connection, caller.tenant, after=start, limit=size + 1)
+        among = reach(caller, "project.read")
+        return identity.list_projects(
+            caller.connection, caller.tenant, among=among, after=start, limit=size + 1
+        )
 
     return answer(page(await act(request, run), size, _project, lambda project: (project.id,)))
 

@@ -134,17 +134,13 @@ async def usage(
     since: str | None = None,
     until: str | None = None,
 ) -> Response:
-    """Total the meters and charges of a period (R6.3); of the projects where the caller may read usage, when grouped by project."""
+    """Total the meters and charges of a period (R6.3), over the jobs of the projects where the caller may read usage."""
     if group_by not in _GROUPS:
         raise Invalid("usage.group_by", "unknown grouping", expected=", ".join(_GROUPS), got=group_by[:40])
     start, end = instant(since, "since"), instant(until, "until")
 
     def run(caller: Act) -> list[dict[str, Any]]:
-        projects = None
-        if group_by == "project":
-            projects = reach(caller, "usage.read")
-        else:  # a total of a team or backend holds jobs of all projects
-            caller.permit("usage.read")
+        projects = reach(caller, "usage.read")
         return [
             {
                 "group": row.group,
@@ -152,8 +148,7 @@ async def usage(
                 "cost": money(row.amount, row.currency),
                 "meters": dict(row.meters),
             }
-            for row in showback(caller.connection, caller.tenant, group_by, start, end)
-            if projects is None or row.group in projects
+            for row in showback(caller.connection, caller.tenant, group_by, start, end, projects)
         ]
 
     return answer({"group_by": group_by, "items": await act(request, run), "next": None})

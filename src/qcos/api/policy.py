@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from qcos.administration import policies as acts
 from qcos.administration.act import Act
-from qcos.api.answers import answer
+from qcos.api.answers import answer, decode_cursor, instant, limit_of, page
 from qcos.api.caller import act
 from qcos.base.clock import rfc3339
 from qcos.base.limits import PAGE_MAX
@@ -36,25 +36,30 @@ class Activation(BaseModel):
 
 
 @router.get("/policies", summary="List policy bundles")
-async def list_policies(request: Request) -> Response:
-    """List kept versions, the latest first, at most 500; ``complete`` tells whether these are all. One of them is active."""
+async def list_policies(request: Request, after: str | None = None, limit: int | None = None) -> Response:
+    """List kept versions, the latest first; ``active`` names the one in force, on whatever page it stands."""
+    size = limit_of(PAGE_MAX if limit is None else limit)
+    cursor = decode_cursor(after, 2)
+    uploaded = instant(cursor[0], "after") if cursor else None
+    before = (uploaded, cursor[1]) if cursor and uploaded else None
 
     def run(caller: Act) -> dict[str, Any]:
         caller.permit("policy.read")
         activation = store.active(caller.connection, caller.tenant)
         active = activation.version if activation else None
-        rows = store.list_bundles(caller.connection, caller.tenant)
-        items = [
-            {
-                "version": r.version,
-                "active": r.version == active,
-                "note": r.note,
-                "uploaded_by": r.uploaded_by,
-                "uploaded_at": rfc3339(r.uploaded_at),
+        rows = store.list_bundles(caller.connection, caller.tenant, after=before, limit=size + 1)
+
+        def shown(upload: store.Upload) -> dict[str, Any]:
+            return {
+                "version": upload.version,
+                "active": upload.version == active,
+                "note": upload.note,
+                "uploaded_by": upload.uploaded_by,
+                "uploaded_at": rfc3339(upload.uploaded_at),
             }
-            for r in rows
-        ]
-        return {"active": active, "items": items, "next": None, "complete": len(rows) < PAGE_MAX}
+
+        listed = page(rows, size, shown, lambda upload: (rfc3339(upload.uploaded_at), upload.version))
+        return {"active": active, **listed}
 
     return answer(await act(request, run))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import secrets
 from collections.abc import Mapping
 from typing import cast
@@ -17,8 +18,15 @@ class Policies:
         self._transport = transport
 
     def list(self) -> Json:
-        """Return the bundles of the tenant and which of them is active."""
-        return cast(Json, self._transport.call("GET", "policies").json())
+        """Return all bundles of the tenant, the latest first, and which of them is active."""
+        items: builtins.list[Json] = []
+        after: str | None = None
+        while True:
+            page = cast(Json, self._transport.call("GET", "policies", params={"after": after}).json())
+            items += page["items"]
+            after = page.get("next")
+            if not after:
+                return {**page, "items": items, "next": None}
 
     def get(self, version: str) -> Json:
         """Return one bundle with its files; raises `NotFound`."""

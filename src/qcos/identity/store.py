@@ -12,7 +12,7 @@ ledger entry, so a change without one shows.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -262,13 +262,20 @@ def get_project(connection: sa.Connection, tenant: UUID, project: str) -> Projec
 
 
 def list_projects(
-    connection: sa.Connection, tenant: UUID, *, after: str = "", limit: int = PAGE_DEFAULT
+    connection: sa.Connection,
+    tenant: UUID,
+    *,
+    among: Sequence[str] | None = None,
+    after: str = "",
+    limit: int = PAGE_DEFAULT,
 ) -> list[Project]:
-    """Return projects by name, from the one after ``after``."""
+    """Return projects by name, from the one after ``after``; only ``among`` these, if given."""
     table = PROJECT.c
     statement = (
         sa.select(PROJECT).where(table.tenant == tenant, table.id > after).order_by(table.id).limit(limit)
     )
+    if among is not None:
+        statement = statement.where(table.id == sa.any_(sa.literal(list(among), pg.ARRAY(sa.Text))))
     return [
         Project(row.tenant, row.id, row.team, row.cost_center, row.created)
         for row in connection.execute(statement)

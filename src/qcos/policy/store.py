@@ -204,11 +204,20 @@ def get_bundle(connection: sa.Connection, tenant: UUID, version: str) -> PolicyB
     return bundle
 
 
-def list_bundles(connection: sa.Connection, tenant: UUID) -> list[Upload]:
-    """Return the uploaded bundles, latest first, at most `PAGE_MAX`."""
+def list_bundles(
+    connection: sa.Connection,
+    tenant: UUID,
+    *,
+    after: tuple[dt.datetime, str] | None = None,
+    limit: int = PAGE_MAX,
+) -> list[Upload]:
+    """Return the uploaded bundles, latest first, after the one of this time and version."""
+    table = policy_bundle.c
     columns = [column for column in policy_bundle.c if column.name not in ("tenant", "files")]
     query = sa.select(*columns).where(policy_bundle.c.tenant == tenant)
-    query = query.order_by(policy_bundle.c.uploaded_at.desc(), policy_bundle.c.version).limit(PAGE_MAX)
+    if after is not None:
+        query = query.where(sa.tuple_(table.uploaded_at, table.version) < sa.tuple_(*map(sa.literal, after)))
+    query = query.order_by(table.uploaded_at.desc(), table.version.desc()).limit(limit)
     return [Upload(**row) for row in connection.execute(query).mappings()]
 
 
