@@ -68,6 +68,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/policies"): ADMIN,
     ("POST", "/v1/policies/test"): ENGINEERS,
     ("POST", "/v1/policies/{version}/activate"): ADMIN,
+    ("GET", "/v1/ledger/status"): AUDIT,
     ("GET", "/v1/ledger/records"): AUDIT,
     ("GET", "/v1/ledger/records/{record_id}"): AUDIT,
     ("GET", "/v1/ledger/proofs/{record_id}"): AUDIT,
