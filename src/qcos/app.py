@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -14,13 +18,14 @@ from qcos.backends.catalogue import Catalogue
 from qcos.base.errors import Invalid, Unavailable
 from qcos.circuits.reader import CircuitReader
 from qcos.db import embedded
-from qcos.db.engine import make_engine
+from qcos.db.engine import make_engine, scope
 from qcos.drivers.contract import Driver
 from qcos.drivers.registry import load
 from qcos.jobs.admit import Admission
 from qcos.jobs.execute import Execution
 from qcos.jobs.restamp import Restamper
-from qcos.jobs.seal import Sealer
+from qcos.jobs.seal import LiveSealer
+from qcos.keys import store as keys
 from qcos.keys.folder import read_secret
 from qcos.keys.keystore import (
     Keystore,
@@ -29,19 +34,25 @@ from qcos.keys.keystore import (
     open_kms_keystore,
     open_token_keystore,
     open_transit_keystore,
+    stores_of,
 )
-from qcos.keys.model import Keyring
+from qcos.keys.live import Followed, LiveKeyring
+from qcos.keys.model import KeyEntry, Keyring
+from qcos.keys.signer import PublicKey
+from qcos.keys.trust import trust_document
 from qcos.keys.where import KmsAt, TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper
+from qcos.ledger import store as ledger
 from qcos.ledger.anchor.bitcoin import OpenTimestamps
 from qcos.ledger.anchor.ethereum import Ethereum
 from qcos.ledger.anchor.model import Chain
+from qcos.ledger.checkpoint import Checkpoint
 from qcos.ledger.collect import Witnesses
 from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse_vkey
 from qcos.ledger.quorum import NOBODY, Policy, read_policy
 from qcos.ledger.sequence import Sequencer
-from qcos.ledger.sign import LedgerSigners
+from qcos.ledger.sign import LedgerSigners, vkey_of
 from qcos.ledger.trust import fitting
 from qcos.metering.price import shipped_book
 from qcos.policy import store as policies
@@ -65,11 +76,21 @@ class Api:
 
     settings: Settings
     engine: sa.Engine
-    keyring: Keyring
+    keys: LiveKeyring
     admission: Admission
     log: LogFolder
-    restamper: Restamper
+    restamping: Followed[Restamper]
     witnesses: Policy = NOBODY
+
+    @property
+    def keyring(self) -> Keyring:
+        """Return the keys in force."""
+        return self.keys.current()
+
+    @property
+    def restamper(self) -> Restamper:
+        """Return what renews time stamps, by the authority in force."""
+        return self.restamping()
 
     def close(self) -> None:
         """End child processes and connections."""
@@ -138,8 +159,67 @@ def _kms_at(settings: Settings) -> KmsAt:
 
 
 def open_keyring(settings: Settings) -> Keyring:
-    """Open the installation's keys, making them on the first start."""
+    """Open the first generation of the installation's keys, making them on the first start."""
     return open_keystore(settings).keyring().open_or_create()
+
+
+def open_keys(settings: Settings, engine: sa.Engine) -> LiveKeyring:
+    """Open the installation's keys in force; the first start makes and registers them."""
+    keystore = open_keystore(settings)
+    return LiveKeyring(engine, stores_of(keystore), keystore.keyring().open_or_create)
+
+
+def trust_of(settings: Settings, engine: sa.Engine) -> dict[str, Any]:  # Any: JSON
+    """Return the trust document of this installation: every key of the registry as it stands now."""
+    with scope(engine, None) as connection:
+        registry = keys.load(connection)
+        vkeys = ledger_vkeys(settings, registry.entries)
+        return trust_document(
+            registry.entries,
+            settings.origin,
+            vkeys,
+            open_witnesses(settings, vkeys).as_trust(),
+            authorities=outside_authorities(settings),
+            ledger_size=lambda at: ledger.size_at(connection, at),
+        )
+
+
+def publish_trust(settings: Settings, engine: sa.Engine) -> Path:
+    """Write the trust document to ``trust.json`` of the data folder, whole, unless it says so already; return its path."""
+    path = settings.data / "trust.json"
+    text = json.dumps(trust_of(settings, engine), indent=2)
+    if not path.exists() or path.read_text() != text:
+        making = path.with_suffix(f".{os.getpid()}")
+        making.write_text(text)
+        making.chmod(0o644)
+        making.rename(path)
+    return path
+
+
+class LiveLedgerSigners:
+    """Signs checkpoints with the log's keys in force.
+
+    Args:
+        settings: Name the log, which stays the same for all generations.
+        keys: The keys.
+    """
+
+    def __init__(self, settings: Settings, keys: LiveKeyring) -> None:
+        self._settings = settings
+        self._keys = keys
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """Return the verifier keys of all generations."""
+        return tuple(ledger_vkeys(self._settings, self._keys.current().entries))
+
+    def sign(self, checkpoint: Checkpoint, time: int) -> str:
+        """Return the signed note.
+
+        Raises:
+            Unavailable: The registry of keys cannot be looked at.
+        """
+        return LedgerSigners(*self._keys.current().ledger, name=self._settings.origin).sign(checkpoint, time)
 
 
 def open_wrapper(settings: Settings) -> KeyWrapper:
@@ -164,27 +244,29 @@ def make_api(settings: Settings) -> Api:
         book=book,
         tenant_keys=TenantKeys(engine, open_wrapper(settings)),
     )
-    keyring = open_keyring(settings)
-    witnesses = open_witnesses(settings, _signers(settings, keyring).vkeys)
-    restamper = make_restamper(settings, engine, admission.tenant_keys, keyring)
-    return Api(settings, engine, keyring, admission, LogFolder(settings.ledger), restamper, witnesses)
+    live = open_keys(settings, engine)
+    witnesses = open_witnesses(settings, ledger_vkeys(settings, live.current().entries))
+    unlock = admission.tenant_keys
+    restamping = Followed(live, lambda keyring: make_restamper(settings, engine, unlock, keyring))
+    return Api(settings, engine, live, admission, LogFolder(settings.ledger), restamping, witnesses)
 
 
-def make_execution(settings: Settings, drivers: Sequence[str], worker: str) -> tuple[Execution, list[Driver]]:
-    """Wire a worker process for some drivers."""
+def make_execution(
+    settings: Settings, drivers: Sequence[str], worker: str
+) -> tuple[Execution, list[Driver], LiveKeyring]:
+    """Wire a worker process for some drivers; the keys are to be watched."""
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=8, application=worker)
-    keyring = open_keyring(settings)
+    live = open_keys(settings, engine)
     loaded = [load(name) for name in drivers]
-    authority = make_authority(settings, keyring)
     execution = Execution(
         engine,
         {d.name: d for d in loaded},
-        Sealer(keyring.evidence_signers, authority),
+        LiveSealer(live, Followed(live, lambda keyring: make_authority(settings, keyring))),
         shipped_book(),
         worker,
         TenantKeys(engine, open_wrapper(settings)),
     )
-    return execution, loaded
+    return execution, loaded, live
 
 
 def make_authority(settings: Settings, keyring: Keyring) -> Authority:
@@ -235,7 +317,8 @@ def make_restamper(settings: Settings, engine: sa.Engine, keys: TenantKeys, keyr
 
 def stamping_certificates(settings: Settings, keyring: Keyring) -> tuple[bytes, ...]:
     """Return the certificates of every time-stamping authority there was, and of their issuers: DER, and PEM."""
-    own = [certificate for entry in keyring.of("tsa") for certificate in entry.chain]
+    chains = [chain for entry in keyring.of("tsa") for chain in (entry.chain, *entry.former)]
+    own = dict.fromkeys(certificate for chain in chains for certificate in chain)
     return (*own, *_outside_certificates(settings))
 
 
@@ -259,21 +342,25 @@ def _outside_certificates(settings: Settings) -> list[bytes]:
         ) from None
 
 
-def make_sequencer(settings: Settings) -> Sequencer:
+def make_sequencer(settings: Settings, live: LiveKeyring) -> Sequencer:
     """Wire the ledger's sequencer."""
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-sequencer")
-    signers = _signers(settings, open_keyring(settings))
-    policy = open_witnesses(settings, signers.vkeys)
+    policy = open_witnesses(settings, ledger_vkeys(settings, live.current().entries))
     witnesses = Witnesses(policy) if policy.witnesses else None
+    signers = LiveLedgerSigners(settings, live)
     return Sequencer(engine, settings.ledger, signers, settings.origin, witnesses=witnesses)
 
 
-def _signers(settings: Settings, keyring: Keyring) -> LedgerSigners:
-    ed25519, mldsa44, mldsa65 = keyring.ledger
-    return LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
+def ledger_vkeys(settings: Settings, entries: Sequence[KeyEntry]) -> list[str]:
+    """Return the verifier keys of the log, of all generations."""
+    return [
+        vkey_of(settings.origin, entry.algorithm, PublicKey.load(entry.spki).raw)
+        for entry in entries
+        if entry.role == "ledger"
+    ]
 
 
-def open_witnesses(settings: Settings, vkeys: tuple[str, ...]) -> Policy:
+def open_witnesses(settings: Settings, vkeys: Sequence[str]) -> Policy:
     """Read the policy of the ledger's witnesses; one that demands nothing when none is configured.
 
     Raises:
@@ -311,6 +398,19 @@ def attached(settings: Settings) -> Settings:
             hint="start the server (qcos up), set QCOS_DATA to its folder, or QCOS_DATABASE_URL to its database",
         )
     return settings.model_copy(update={"database_url": SecretStr(embedded.start(folder).app_url)})
+
+
+def keyring_in_force(settings: Settings) -> Keyring:
+    """Open the keys in force for a process that needs no database: those of the registry where one runs, else the first generation."""
+    try:
+        beside = attached(settings)
+    except Unavailable:
+        return open_keyring(settings)
+    engine = make_engine(beside.database_url.get_secret_value(), pool_size=1, application="qcos-keys")
+    try:
+        return open_keys(settings, engine).current()
+    finally:
+        engine.dispose()
 
 
 def make_archive(settings: Settings) -> Archive:

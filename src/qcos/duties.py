@@ -14,18 +14,21 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
 
 from qcos.administration.anchor import Anchoring
+from qcos.administration.keys import announce
 from qcos.app import (
     make_anchoring,
     make_archive,
     make_restamper,
     make_sequencer,
-    open_keyring,
+    open_keys,
     open_wrapper,
+    publish_trust,
     stamping_certificates,
 )
 from qcos.base.clock import now
@@ -37,12 +40,17 @@ from qcos.jobs.erase import erase_due
 from qcos.jobs.recover import recover
 from qcos.jobs.renew import renew_keys
 from qcos.jobs.restamp import expiring
+from qcos.keys.live import LiveKeyring
+from qcos.keys.model import Keyring
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, instruments, shutdown
 
 _log = logging.getLogger("qcos.duties")
 _RECOVER_S = 5.0
+_SETTLE_S = (
+    60.0  # after a change of the keys the trust document changes once more: when a revocation takes effect
+)
 
 
 def run(settings: Settings) -> None:
@@ -52,10 +60,11 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-duties")
+    keys = open_keys(settings, engine)
     threads = [
         threading.Thread(
             target=_fatal,
-            args=(stop, lambda: make_sequencer(settings).run(stop)),
+            args=(stop, lambda: make_sequencer(settings, keys).run(stop)),
             name="sequencer",
             daemon=True,
         ),
@@ -68,8 +77,16 @@ def run(settings: Settings) -> None:
             name="retain",
             daemon=True,
         ),
+        threading.Thread(
+            target=_fatal,
+            args=(stop, lambda: keys.watch(stop, _Keys(settings, engine).tell)),
+            name="keys",
+            daemon=True,
+        ),
     ]
-    threads.append(threading.Thread(target=_restamp, args=(settings, stop), name="renewal", daemon=True))
+    threads.append(
+        threading.Thread(target=_restamp, args=(settings, keys, stop), name="renewal", daemon=True)
+    )
     if settings.worm:
         threads.append(threading.Thread(target=_archive, args=(settings, stop), name="archive", daemon=True))
     if (anchoring := make_anchoring(settings)) is not None:
@@ -85,6 +102,27 @@ def run(settings: Settings) -> None:
         thread.join(10)
     engine.dispose()
     shutdown()
+
+
+class _Keys:
+    """Tells the ledger, and ``trust.json``, of every change of the keys."""
+
+    def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._announced: set[str] = set()
+        self._version = -1
+        self._settled = 0.0
+
+    def tell(self, keyring: Keyring) -> None:
+        """Tell of these keys what was not told yet."""
+        self._announced |= announce(
+            self._engine, [entry for entry in keyring.entries if entry.key_id not in self._announced]
+        )
+        if keyring.version != self._version:
+            self._version, self._settled = keyring.version, time.monotonic() + _SETTLE_S
+        if time.monotonic() < self._settled:
+            publish_trust(self._settings, self._engine)
 
 
 def _recover(engine: sa.Engine, stop: threading.Event) -> None:
@@ -122,7 +160,7 @@ def _anchor(anchoring: Anchoring, pause_s: float, stop: threading.Event) -> None
             _log.exception("a round of anchoring failed")
 
 
-def _restamp(settings: Settings, stop: threading.Event) -> None:
+def _restamp(settings: Settings, live: LiveKeyring, stop: threading.Event) -> None:
     """Renew time stamps in time, for ever. Authorities that do not answer hold up nothing else."""
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1, application="qcos-renewal")
     with_key, restamper = b"", None
@@ -130,7 +168,7 @@ def _restamp(settings: Settings, stop: threading.Event) -> None:
     while not stop.wait(pause):
         pause = RENEWAL_INTERVAL_S
         try:
-            keyring, before = open_keyring(settings), now() + dt.timedelta(days=settings.tsa_renewal_days)
+            keyring, before = live.current(), now() + dt.timedelta(days=settings.tsa_renewal_days)
             if not expiring(stamping_certificates(settings, keyring), before):
                 continue
             if restamper is None or keyring.tsa_chain[0] != with_key:

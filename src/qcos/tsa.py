@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from qcos.app import make_local_authority, open_keyring
+from qcos.app import keyring_in_force, make_local_authority
 from qcos.base.errors import Conflict
 from qcos.base.limits import TSA_BODY_S, TSA_CONNECTIONS, TSA_IDLE_S
 from qcos.base.process import take_long_turns
@@ -143,7 +143,7 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[dict[str
     """
     configure("qcos-tsa")
     take_long_turns()
-    keyring = open_keyring(settings)
+    keyring = keyring_in_force(settings)  # as of now: a new key of the authority needs a new start
     authority = make_local_authority(settings, keyring)
     with contextlib.closing(_listen(host, port)) as listener:
         server = uvicorn.Server(

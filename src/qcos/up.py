@@ -26,7 +26,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
-from qcos.app import make_sequencer, open_keyring, open_keystore, open_witnesses, outside_authorities
+from qcos.app import make_sequencer, open_keys, open_keystore, publish_trust
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
@@ -35,9 +35,7 @@ from qcos.db import embedded
 from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
 from qcos.drivers.registry import load_installed
-from qcos.keys.trust import trust_document
 from qcos.ledger.publish import read_status
-from qcos.ledger.sign import LedgerSigners
 from qcos.settings import Settings, read_settings
 
 _LOOK_S = 0.1
@@ -256,23 +254,16 @@ def _database(settings: Settings) -> tuple[embedded.EmbeddedServer | None, Setti
 
 def _prepare(settings: Settings) -> tuple[Path, Path]:
     """Make keys, first tenant, administrator's token and trust file where they are missing."""
-    keyring = open_keyring(settings)
-    ed25519, mldsa44, mldsa65 = keyring.ledger
-    signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=settings.origin)
-    trust_file, token_file = settings.data / "trust.json", settings.data / "admin.token"
-    witnesses = open_witnesses(settings, signers.vkeys).as_trust()
-    document = trust_document(
-        keyring, settings.origin, signers.vkeys, witnesses, authorities=outside_authorities(settings)
-    )
-    _write(trust_file, json.dumps(document, indent=2), 0o644)
+    token_file = settings.data / "admin.token"
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
     try:
+        keys = open_keys(settings, engine)
+        trust_file = publish_trust(settings, engine)
         if not installation.has_tenants(engine):
             _write(token_file, installation.create_tenant(engine, settings.tenant).token + "\n", 0o600)
         elif not token_file.exists():  # killed between making the tenant and writing the file
-            make_sequencer(
-                settings
-            ).step()  # what waits since the last stop is no backlog that refuses this act
+            # What waits since the last stop is no backlog that refuses this act.
+            make_sequencer(settings, keys).step()
             _write(token_file, installation.new_administrator_token(engine) + "\n", 0o600)
     finally:
         engine.dispose()

@@ -35,13 +35,14 @@ def work(settings: Settings, drivers: Sequence[str]) -> None:
     configure("qcos-worker")
     take_long_turns()
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    execution, loaded = make_execution(settings, drivers, worker)
+    execution, loaded, keys = make_execution(settings, drivers, worker)
     collect_rarely()
     stopped = threading.Event()
     presence = threading.Thread(
         target=_announce, args=(execution, loaded, _places(settings), stopped), name="presence", daemon=True
     )
     presence.start()
+    threading.Thread(target=keys.watch, args=(stopped,), name="keys", daemon=True).start()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_consume(settings, execution, loaded))

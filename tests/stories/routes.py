@@ -14,6 +14,8 @@ PUBLIC = {
     "/v1/ledger/checkpoint",
     "/v1/ledger/tile/{path}",
     "/v1/ledger/consistency",
+    "/v1/ledger/anchors",
+    "/v1/ledger/anchors/{kind}/{size}",
 }
 
 
@@ -39,5 +41,7 @@ def names(house: House, job: dict[str, Any]) -> dict[str, str]:
         "name": "input",
         "team": house.team,
         "hold_id": "hold-none",
+        "role": "evidence",
+        "key_id": house.qcos.trust["evidence"][0]["keyId"],
         "path": "0/000" if size >= 256 else f"0/000.p/{size}",
     }

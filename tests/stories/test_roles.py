@@ -72,6 +72,11 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/ledger/records"): AUDIT,
     ("GET", "/v1/ledger/records/{record_id}"): AUDIT,
     ("GET", "/v1/ledger/proofs/{record_id}"): AUDIT,
+    ("GET", "/v1/keys"): set(),  # the keys belong to the installation: tests/stories/test_keys.py
+    ("POST", "/v1/keys/{role}/rotate"): set(),
+    ("POST", "/v1/keys/{key_id}/revoke"): set(),
+    ("POST", "/v1/keys/{role}/request"): set(),
+    ("POST", "/v1/keys/certificates"): set(),
 }
 
 
@@ -110,6 +115,8 @@ def _ask(house: House, job: dict[str, Any], person: Person, method: str, path: s
         "/v1/holds": {"kind": "project", "subject": house.project, "reason": "x"},
         "/v1/holds/{hold_id}/release": {"reason": "x"},
         "/v1/retention/clock": {"today": f"{dt.date.today()}"},
+        "/v1/keys/{key_id}/revoke": {"reason": "x"},
+        "/v1/keys/certificates": {"chain": "x"},
     }
     params = {"role": "auditor"} if method == "DELETE" and path.endswith("roles") else None
     content = bodies.get(path) if method in ("POST", "PUT") else None

@@ -50,6 +50,9 @@ CHANGES: Final = frozenset(
         "hold.release",
         "evidence.erase",
         "erasure.resume",
+        "key.rotate",
+        "key.revoke",
+        "key.certify",
     }
 )
 """Acts whose decision is kept also when it permits."""

@@ -18,7 +18,7 @@ from qcos.administration.renewal import renew as keep_renewal
 from qcos.api.answers import answer, instant
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.reach import opened, readable, see
-from qcos.app import outside_authorities
+from qcos.app import trust_of
 from qcos.base.canonical import digest
 from qcos.base.clock import now
 from qcos.base.errors import Conflict
@@ -32,9 +32,7 @@ from qcos.jobs.conceal import BUNDLE, gone
 from qcos.jobs.lifecycle import TERMINAL
 from qcos.jobs.restamp import EVERYTHING
 from qcos.jobs.store import Look
-from qcos.keys.trust import trust_document
 from qcos.ledger import prove
-from qcos.ledger.sign import LedgerSigners
 from qcos.timestamp.archive import ArchiveStamp
 from qcos.timestamp.tree import unpack
 
@@ -46,20 +44,8 @@ _LOOK_S = 0.1
 async def trust(request: Request) -> Response:
     """Return public keys and certificates; get it once over a channel you trust, then verify offline for ever."""
     api = app_of(request)
-    return Response(json.dumps(trust_of(api), indent=2), media_type="application/json")
-
-
-def trust_of(api: Any) -> dict[str, Any]:  # Any: qcos.app.Api, JSON
-    """Return the trust document of this installation."""
-    ed25519, mldsa44, mldsa65 = api.keyring.ledger
-    signers = LedgerSigners(ed25519=ed25519, mldsa44=mldsa44, mldsa65=mldsa65, name=api.settings.origin)
-    return trust_document(
-        api.keyring,
-        api.settings.origin,
-        signers.vkeys,
-        api.witnesses.as_trust(),
-        authorities=outside_authorities(api.settings),
-    )
+    document = await run_in_threadpool(trust_of, api.settings, api.engine)
+    return Response(json.dumps(document, indent=2), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/evidence", summary="The evidence bundle of a job")

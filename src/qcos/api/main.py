@@ -13,7 +13,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qcos import __version__
-from qcos.api import backends, errors, evidence, identity, jobs, ledger, metering, openapi, policy, retention
+from qcos.api import (
+    backends,
+    errors,
+    evidence,
+    identity,
+    jobs,
+    keys,
+    ledger,
+    metering,
+    openapi,
+    policy,
+    retention,
+)
 from qcos.api.answers import answer
 from qcos.api.caller import KnownTokens
 from qcos.app import Api, make_api
@@ -54,7 +66,7 @@ def create_app(api: Api) -> FastAPI:
     app.state.known_tokens = KnownTokens()
     errors.install(app)
     v1 = APIRouter(prefix="/v1")
-    for module in (jobs, evidence, retention, backends, metering, identity, policy, ledger):
+    for module in (jobs, evidence, retention, backends, metering, identity, policy, keys, ledger):
         v1.include_router(module.router)
     app.include_router(v1)
     openapi.install(app)

@@ -84,6 +84,17 @@ MAX_TOOLCHAIN_BYTES: Final = (
 MAX_CLOCK_DRIFT_S: Final = 300  # seconds two clocks may be apart; beyond, times mean nothing
 
 # Keys
+KEY_POLL_S: Final = 1.0  # pause between two looks at the version of the registry; one small statement each
+KEY_LEASE_S: Final = 5.0  # a process signs with the keys it knows for so long after it last looked
+KEY_EFFECT_S: Final = (
+    10  # from the act to when a revoked key stops counting: twice the lease, so nobody signs in vain
+)
+KEY_OVERLAP_S: Final = (
+    3600  # what a retired key signed counts for so long by default; jobs in flight take seconds
+)
+KEY_OVERLAP_MAX_S: Final = 90 * 86_400  # a key that is to count longer is not retired yet
+KEY_ORPHAN_S: Final = 3600  # a key file that nobody registered for so long was left by a process that died
+MAX_CHAIN_BYTES: Final = 64 * 1024  # certificates of one key; one signed with ML-DSA-65 is 5.4 kB
 MAX_WRAPPED_KEY_BYTES: Final = 4_096  # one key to be wrapped; AWS KMS encrypts no more at once
 KEYSTORE_CALL_S: Final = 10.0  # one call of a key store's server, until it connects and between two bytes
 KEYSTORE_ATTEMPTS: Final = 3  # such calls before the store counts as away; sealing then waits and asks again

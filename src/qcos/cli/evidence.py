@@ -19,9 +19,11 @@ from qcos.cli.options import AsJson, Trust, read_bytes, read_object, write_file
 from qcos.cli.output import ERASED, FAILED_CHECK, emit, members, plain, styled, write
 from qcos.client import from_environment
 from qcos.evidence import export as exports
+from qcos.evidence.certified import certified, read_roots
 from qcos.evidence.crate import to_ro_crate
 from qcos.evidence.folder import read_materials, write_material
 from qcos.evidence.report import Report
+from qcos.evidence.trust import Trust as Pinned
 from qcos.evidence.verify import verify as verify_bundle
 
 
@@ -105,6 +107,12 @@ def verify(
     level: Annotated[
         str, typer.Option(help="Demand at least this evidence level: basic, standard or full.")
     ] = "basic",
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file of your CA: only keys that it certified count, whoever sent the trust document."
+        ),
+    ] = None,
     allow_pending: Annotated[
         bool, typer.Option("--allow-pending", help="Accept a bundle that carries no ledger proof yet.")
     ] = False,
@@ -130,9 +138,12 @@ def verify(
         if file is not None
     }
     document = read_bytes(bundle, at_most=CLIENT_ANSWER_BYTES)  # the verifier has its own, narrower limit
+    pinned = Pinned.load(read_object(trust))
+    if ca is not None:
+        pinned = certified(pinned, read_roots(read_bytes(ca)))
     report = verify_bundle(
         document,
-        read_object(trust),
+        pinned,
         materials=given,
         allow_pending=allow_pending,
         allow_erased=allow_erased,

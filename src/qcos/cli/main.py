@@ -49,6 +49,7 @@ COMMANDS = {
     "principal": Lazy("identity", "principal", "List and create users and services.", _GOVERN),
     "role": Lazy("identity", "role", "Grant and revoke roles.", _GOVERN),
     "token": Lazy("identity", "token", "List, create and revoke API tokens.", _GOVERN),
+    "key": Lazy("keys", "app", "List, rotate and revoke the installation's signing keys.", _GOVERN),
     "up": Lazy("serve", "up", "Run QCOS here: database, API, worker.", _SERVE),
     "worker": Lazy("serve", "worker", "Run a worker that serves some drivers.", _SERVE),
     "worm": Lazy("worm", "app", "Copies of ledger and evidence that nobody can change.", _SERVE),

@@ -13,6 +13,7 @@ from qcos.base.limits import CLIENT_TIMEOUT_S
 from qcos.client import configuration
 from qcos.client.identity import Identity
 from qcos.client.jobs import Jobs
+from qcos.client.keys import Keys
 from qcos.client.ledger import Ledger
 from qcos.client.metering import Metering
 from qcos.client.model import Json
@@ -44,6 +45,7 @@ class Client:
         metering: Budgets, quotas, usage and charges.
         identity: Projects, principals, roles and tokens.
         retention: Legal holds, what is due to be erased, erasing on request.
+        keys: The installation's signing keys.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Client:
         self.metering = Metering(self._transport)
         self.identity = Identity(self._transport)
         self.retention = Retention(self._transport)
+        self.keys = Keys(self._transport)
 
     def whoami(self) -> Json:
         """Return the principal the token stands for."""

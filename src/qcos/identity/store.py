@@ -89,6 +89,13 @@ def tenants(connection: sa.Connection) -> list[tuple[UUID, str]]:
     ]
 
 
+def first_tenant(connection: sa.Connection) -> UUID | None:
+    """Return the tenant that the installation was set up with: what belongs to all is administered from it; None before there is one."""
+    return connection.execute(
+        sa.select(TENANT.c.id).order_by(TENANT.c.created, TENANT.c.name).limit(1)
+    ).scalar_one_or_none()
+
+
 # --- principals and their roles
 
 

@@ -29,7 +29,7 @@ from qcos.jobs.cancel import end
 from qcos.jobs.lifecycle import CANCELLED, COLLECTED, FAILED, SUBMITTING
 from qcos.jobs.model import Ended, Job
 from qcos.jobs.observe import Collected, collected, fetch, keep, load
-from qcos.jobs.seal import Sealer
+from qcos.jobs.seal import Sealing
 from qcos.jobs.settle import Settler
 from qcos.jobs.submit import Claimed, begin, claim, mark_running
 from qcos.metering.price import PriceBook
@@ -66,7 +66,7 @@ class Execution:
 
     engine: sa.Engine
     drivers: Mapping[str, Driver]
-    sealer: Sealer
+    sealer: Sealing
     book: PriceBook
     worker: str
     keys: TenantKeys

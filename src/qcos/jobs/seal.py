@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from qcos.evidence.bundle import Authority, seal_all
 from qcos.evidence.envelope import Signer
@@ -25,7 +25,16 @@ from qcos.evidence.model import (
 )
 from qcos.jobs.model import Job
 from qcos.jobs.observe import Collected
+from qcos.keys.live import LiveKeyring
 from qcos.metering.model import Bill
+
+
+class Sealing(Protocol):
+    """What seals evidence: a `Sealer`, or one that follows the keys in force."""
+
+    def seal_all(self, items: Sequence[tuple[Collected, Bill]]) -> list[Sealed]:
+        """Seal the evidence of jobs, in their order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,31 @@ class Sealer:
     def seal_all(self, items: Sequence[tuple[Collected, Bill]]) -> list[Sealed]:
         """Seal the evidence of jobs, in their order; those of a level below ``full`` share a time stamp."""
         return seal_all([facts_of(*item) for item in items], self.signers, self.authority)
+
+
+class LiveSealer:
+    """Seals with the keys in force.
+
+    Args:
+        keys: The keys.
+        authority: Stamps with that of them which is the authority's.
+    """
+
+    def __init__(self, keys: LiveKeyring, authority: Callable[[], Authority]) -> None:
+        self._keys = keys
+        self._authority = authority
+
+    def seal_all(self, items: Sequence[tuple[Collected, Bill]]) -> list[Sealed]:
+        """Seal the evidence of jobs, anew when the keys were changed meanwhile: what a revoked key signed counts for nothing.
+
+        Raises:
+            Unavailable: The registry of keys cannot be looked at.
+        """
+        while True:
+            keyring = self._keys.current()
+            sealed = Sealer(keyring.evidence_signers, self._authority()).seal_all(items)
+            if self._keys.holds(keyring):
+                return sealed
 
 
 def facts_of(collected: Collected, bill: Bill) -> SealFacts:

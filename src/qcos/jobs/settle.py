@@ -25,7 +25,7 @@ from qcos.jobs.conceal import BUNDLE, seal_payload
 from qcos.jobs.lifecycle import COLLECTED, COMPLETED, SUBMITTING
 from qcos.jobs.model import Step
 from qcos.jobs.observe import Collected, Concealed, conceal, insert, step_of
-from qcos.jobs.seal import Sealer
+from qcos.jobs.seal import Sealing
 from qcos.jobs.tenants import by_tenant
 from qcos.ledger.append import write
 from qcos.ledger.record import Appended, Record, change, prepare
@@ -64,7 +64,7 @@ class Settler:
     """Seals and settles collected jobs."""
 
     engine: sa.Engine
-    sealer: Sealer
+    sealer: Sealing
     book: PriceBook
     keys: TenantKeys
 

@@ -13,6 +13,8 @@ from qcos.base.errors import Invalid
 from qcos.keys.file import COUNTERSIGNER, FileKeyring
 from qcos.keys.held import Maker
 from qcos.keys.model import Signer
+from qcos.keys.open import FileStore, HeldStore, KeyStores
+from qcos.keys.protect import Protection
 from qcos.keys.where import KmsAt, TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper, open_file_wrapper, open_the_same
 
@@ -41,6 +43,14 @@ class Keystore:
         """Return the keyring whose files this store wraps, with the keys it holds."""
         wrapper = self.wrapper if self.wraps_files else None
         return FileKeyring(self.directory, self.passphrase, wrapper=wrapper, held=self.held)
+
+
+def stores_of(keystore: Keystore) -> KeyStores:
+    """Return where the private halves of registered keys are: files that this store wraps, and keys that it holds."""
+    protection = Protection(keystore.passphrase, keystore.wrapper if keystore.wraps_files else None)
+    return KeyStores(
+        {"file": FileStore(keystore.directory, protection), "held": HeldStore(keystore.held, keystore.maker)}
+    )
 
 
 def open_file_keystore(directory: Path, passphrase: bytes | None) -> Keystore:

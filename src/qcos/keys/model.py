@@ -76,8 +76,8 @@ class KeyEntry:
         not_after: From when on its signatures do not count, for another key took its place.
         revoked_at: From when on its signatures do not count, for it is not to be trusted.
         reason: Why it was revoked.
-        revoked_size: Entries the ledger had at that time: what is among them is older than the revocation.
         chain: DER certificates, its own first: of the installation's CA for ``tsa``, else of a customer's.
+        former: Chains it had before: what was stamped with them names them.
         announced_at: When the ledger said that it is in use.
     """
 
@@ -92,8 +92,8 @@ class KeyEntry:
     not_after: dt.datetime | None = None
     revoked_at: dt.datetime | None = None
     reason: str = ""
-    revoked_size: int | None = None
     chain: tuple[bytes, ...] = ()
+    former: tuple[tuple[bytes, ...], ...] = ()
     announced_at: dt.datetime | None = None
 
     @property

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from qcos.base.errors import Integrity, Invalid
 from qcos.keys import folder
+from qcos.keys.held import Maker
 from qcos.keys.model import NEEDED, Algorithm, KeyEntry, Keyring, Role, Signer, slot
 from qcos.keys.protect import Protection
 from qcos.keys.signer import GENERATORS, PrivateKeySigner
@@ -84,33 +85,45 @@ class FileStore:
 
 
 class HeldStore:
-    """Keys that a key store holds and that were named in the settings; it makes none.
+    """Keys that a key store holds: the first ones, named in the settings, and those that it makes later.
 
     Args:
-        held: By slot.
+        held: The first ones, by slot.
+        maker: Makes those of later generations, if the store does.
     """
 
-    def __init__(self, held: Mapping[str, Signer]) -> None:
+    def __init__(self, held: Mapping[str, Signer], maker: Maker | None = None) -> None:
         self._held = held
+        self._maker = maker
 
     def make(self, role: Role, algorithm: Algorithm) -> tuple[Signer, str]:
-        """Refuse: the next key is made in the key store, by its own tools.
+        """Let the key store make a key.
 
         Raises:
-            Invalid: ``keys.make``.
+            Invalid: ``keys.make`` when it makes no such keys.
+            Unavailable: The store is away, or does not let this installation make keys.
         """
-        raise Invalid("keys.make", "this key store makes no keys here", subject=slot(role, algorithm))
+        if self._maker is None or role != "evidence":
+            raise Invalid(
+                "keys.make",
+                "no key store makes such keys here",
+                subject=slot(role, algorithm),
+                hint="make it in a file: --store file",
+            )
+        return self._maker.make(algorithm)
 
     def open(self, locator: str, role: Role, algorithm: Algorithm) -> Signer:
-        """Return the key of a slot."""
-        if locator not in self._held:
-            raise Integrity(
-                "keys.missing",
-                "the settings name no key store that holds this key",
-                subject=locator,
-                hint="set the key store that this key was registered with",
-            )
-        return self._held[locator]
+        """Return a key that the store holds."""
+        if locator in self._held:
+            return self._held[locator]
+        if self._maker is not None and locator != slot(role, algorithm):
+            return self._maker.open(locator, algorithm)
+        raise Integrity(
+            "keys.missing",
+            "the settings name no key store that holds this key",
+            subject=locator,
+            hint="set the key store that this key was registered with",
+        )
 
 
 class KeyStores:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from sqlalchemy.dialects import postgresql as pg
 
 from qcos.base.errors import Conflict
 from qcos.db.engine import metadata
@@ -36,8 +37,8 @@ KEY = sa.Table(
     sa.Column("not_after", sa.DateTime(timezone=True)),
     sa.Column("revoked_at", sa.DateTime(timezone=True)),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("revoked_size", sa.BigInteger),
     sa.Column("chain", sa.Text, nullable=False),
+    sa.Column("former", pg.JSONB, nullable=False),
     sa.Column("announced_at", sa.DateTime(timezone=True)),
     sa.UniqueConstraint("role", "algorithm", "generation"),
     sa.Index(
@@ -119,24 +120,31 @@ def replace(connection: sa.Connection, key_ids: Sequence[str], not_after: dt.dat
     _changed(connection)
 
 
-def revoke(
-    connection: sa.Connection, key_id: str, at: dt.datetime, reason: str, ledger_size: int | None
-) -> bool:
+def revoke(connection: sa.Connection, key_id: str, at: dt.datetime, reason: str) -> bool:
     """Let a key's signatures not count from an instant on; False when it was revoked from then or earlier already."""
     done = connection.execute(
         KEY.update()
         .where(KEY.c.key_id == key_id, sa.or_(KEY.c.revoked_at.is_(None), KEY.c.revoked_at > at))
-        .values(revoked_at=at, reason=reason, revoked_size=ledger_size)
+        .values(revoked_at=at, reason=reason)
     )
     if done.rowcount:
         _changed(connection)
     return bool(done.rowcount)
 
 
-def certify(connection: sa.Connection, key_id: str, chain: Sequence[bytes]) -> None:
-    """Keep the certificates of a key: DER, its own first."""
+def certify(connection: sa.Connection, entry: KeyEntry, chain: Sequence[bytes]) -> None:
+    """Give a key another chain of certificates; the one it had is kept, for something may name it.
+
+    Args:
+        connection: A scope in which `lock` was called.
+        entry: The key, as registered.
+        chain: DER certificates, its own first.
+    """
+    former = [*entry.former, entry.chain] if entry.chain else [*entry.former]
     connection.execute(
-        KEY.update().where(KEY.c.key_id == key_id).values(chain="".join(to_pem(der) for der in chain))
+        KEY.update()
+        .where(KEY.c.key_id == entry.key_id)
+        .values(chain=_pem(chain), former=[_pem(one) for one in former])
     )
     _changed(connection)
 
@@ -158,14 +166,22 @@ def _changed(connection: sa.Connection) -> None:
 
 def _entry(row: sa.Row[tuple[object, ...]]) -> KeyEntry:
     members = dict(row._mapping)
-    pem = members.pop("chain")
-    chain = x509.load_pem_x509_certificates(pem.encode()) if pem else []
-    return KeyEntry(**members, chain=tuple(c.public_bytes(serialization.Encoding.DER) for c in chain))
+    former = tuple(_der(one) for one in members.pop("former"))
+    return KeyEntry(**members | {"chain": _der(members["chain"])}, former=former)
 
 
 def _row(entry: KeyEntry) -> dict[str, object]:
     members = {column.name: getattr(entry, column.name) for column in KEY.columns}
-    return members | {"chain": "".join(to_pem(der) for der in entry.chain)}
+    return members | {"chain": _pem(entry.chain), "former": [_pem(one) for one in entry.former]}
+
+
+def _pem(chain: Sequence[bytes]) -> str:
+    return "".join(to_pem(der) for der in chain)
+
+
+def _der(pem: str) -> tuple[bytes, ...]:
+    chain = x509.load_pem_x509_certificates(pem.encode()) if pem else []
+    return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
 
 
 def _meanwhile(subject: str) -> Conflict:

@@ -6,7 +6,8 @@ Handed over once, by a safe way. Keys that were replaced or revoked stay in it: 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from qcos.base.clock import rfc3339
@@ -14,37 +15,47 @@ from qcos.keys.certify import to_pem
 from qcos.keys.model import KeyEntry, Keyring
 
 SCHEMA: Final = "qcos.trust/v1"
+_UNTIL_COVERED: Final = dt.timedelta(seconds=5)  # what was sealed at an instant is in the ledger by then
 
 
 def trust_document(
-    keyring: Keyring,
+    keyring: Keyring | Sequence[KeyEntry],
     origin: str,
     vkeys: Sequence[str] = (),
     witnesses: Mapping[str, Any] | None = None,
     authorities: Sequence[tuple[str, str]] = (),
+    ledger_size: Callable[[dt.datetime], int] | None = None,
 ) -> dict[str, Any]:  # Any: JSON
     """Return the trust document as JSON-ready members.
 
     Args:
-        keyring: The keys; only their public halves are used.
+        keyring: The keys, or their entries; only public halves are used.
         origin: Name of the ledger (C2SP tlog-checkpoint: first line of a checkpoint).
         vkeys: The ledger's verifier keys, as the ledger formats them (C2SP signed-note): one for each of the
             keyring's entries of role ``ledger``, in their order; none to leave the ledger out.
         witnesses: Whose cosignatures its checkpoints carry (`qcos.ledger.quorum.Policy.as_trust`); None:
             nobody's.
         authorities: Outside time-stamping authorities: each one's certificate and its issuers', PEM.
+        ledger_size: Returns how many entries the ledger had at an instant; asked for each revoked authority,
+            whose tokens count only where the ledger shows that they are older.
     """
-    ledger = keyring.of("ledger") if vkeys else ()
+    entries = keyring.entries if isinstance(keyring, Keyring) else keyring
+    ledger = [entry for entry in entries if entry.role == "ledger"] if vkeys else []
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "origin": origin,
-        "evidence": [_evidence(entry) for entry in keyring.of("evidence")],
+        "evidence": [_evidence(entry) for entry in entries if entry.role == "evidence"],
         "ledger": [
             {"vkey": vkey, **_validity(entry), **_certificate(entry)}
             for entry, vkey in zip(ledger, vkeys, strict=True)
         ],
         "timestamp": [
-            *(_authority(entry) for entry in keyring.of("tsa")),
+            *(
+                _authority(entry, chain, ledger_size)
+                for entry in entries
+                if entry.role == "tsa"
+                for chain in (entry.chain, *entry.former)
+            ),
             *({"certificate": certificate, "chain": chain} for certificate, chain in authorities),
         ],
     }
@@ -63,10 +74,14 @@ def _evidence(entry: KeyEntry) -> dict[str, str | int]:
     }
 
 
-def _authority(entry: KeyEntry) -> dict[str, str | int]:
-    leaf, *issuers = [to_pem(certificate) for certificate in entry.chain]
+def _authority(
+    entry: KeyEntry, chain: Sequence[bytes], ledger_size: Callable[[dt.datetime], int] | None
+) -> dict[str, str | int]:
+    leaf, *issuers = [to_pem(certificate) for certificate in chain]
     validity = _validity(entry)
     del validity["notBefore"]  # the certificate says it
+    if entry.revoked_at is not None and ledger_size is not None:
+        validity["ledgerSize"] = ledger_size(entry.revoked_at + _UNTIL_COVERED)
     return {"certificate": leaf, "chain": "".join(issuers), **validity}
 
 
@@ -76,8 +91,6 @@ def _validity(entry: KeyEntry) -> dict[str, str | int]:
         members["notAfter"] = rfc3339(entry.not_after)
     if entry.revoked_at is not None:
         members |= {"revokedAt": rfc3339(entry.revoked_at), "reason": entry.reason}
-        if entry.revoked_size is not None:
-            members["ledgerSize"] = entry.revoked_size
     return members
 
 

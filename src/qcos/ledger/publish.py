@@ -31,7 +31,7 @@ from qcos.ledger.collect import Collected, Told, Witnesses
 from qcos.ledger.files import LogFolder
 from qcos.ledger.nodes import consistency_of, nodes_of
 from qcos.ledger.note import parse
-from qcos.ledger.sign import LedgerSigners
+from qcos.ledger.sign import CheckpointSigner
 from qcos.ledger.store import Head
 from qcos.ledger.tree import EMPTY_ROOT, hash_range
 from qcos.ledger.verify import verify_checkpoint
@@ -61,7 +61,7 @@ class Publisher:
         self,
         engine: sa.Engine,
         folder: LogFolder,
-        signers: LedgerSigners,
+        signers: CheckpointSigner,
         origin: str,
         witnesses: Witnesses | None,
         on_stage: Callable[[Stage], None],

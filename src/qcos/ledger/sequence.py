@@ -40,7 +40,7 @@ from qcos.ledger.edge import Edge, Growth
 from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse
 from qcos.ledger.publish import Publisher, forked
-from qcos.ledger.sign import LedgerSigners
+from qcos.ledger.sign import CheckpointSigner
 from qcos.ledger.store import Head
 from qcos.ledger.tile import WIDTH, Address
 
@@ -86,7 +86,7 @@ class Sequencer:
         self,
         engine: sa.Engine,
         directory: Path,
-        signers: LedgerSigners,
+        signers: CheckpointSigner,
         origin: str,
         *,
         witnesses: Witnesses | None = None,

@@ -30,6 +30,19 @@ class Signer(Protocol):
         ...
 
 
+class CheckpointSigner(Protocol):
+    """What signs checkpoints: `LedgerSigners`, or one that follows the keys in force."""
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """Return the verifier keys under which the log's checkpoints were ever signed."""
+        ...
+
+    def sign(self, checkpoint: Checkpoint, time: int) -> str:
+        """Return the signed note."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerSigners:
     """The log's keys.
@@ -80,3 +93,8 @@ class LedgerSigners:
 
     def _vkey(self, signer: Signer) -> Vkey:
         return Vkey(self.name, _KINDS[signer.algorithm], signer.public_bytes)
+
+
+def vkey_of(name: str, algorithm: str, public: bytes) -> str:
+    """Return the verifier key of a log's key, of whichever generation."""
+    return str(Vkey(name, _KINDS[algorithm], public))

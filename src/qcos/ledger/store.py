@@ -302,6 +302,17 @@ def checkpoint_of(connection: sa.Connection, size: int) -> tuple[bytes, str] | N
     return (bytes(row.root), row.note) if row else None
 
 
+def size_at(connection: sa.Connection, at: dt.datetime) -> int:
+    """Return how many entries the newest checkpoint covered at an instant."""
+    found = connection.execute(
+        sa.select(checkpoint_table.c.size)
+        .where(checkpoint_table.c.at <= at)
+        .order_by(checkpoint_table.c.size.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return int(found or 0)
+
+
 def latest_checkpoint(connection: sa.Connection) -> tuple[int, str] | None:
     """Return size and note of the newest checkpoint."""
     table = checkpoint_table

@@ -28,8 +28,8 @@ def upgrade() -> None:
             not_after timestamptz,
             revoked_at timestamptz,
             reason text not null,
-            revoked_size bigint,
             chain text not null,
+            former jsonb not null,
             announced_at timestamptz,
             unique (role, algorithm, generation)
         )
@@ -43,7 +43,7 @@ def upgrade() -> None:
         "create table qcos.signing_key_state (one boolean primary key default true check (one), version bigint not null)"
     )
     op.execute("insert into qcos.signing_key_state (version) values (0)")
-    changing = "not_after, revoked_at, reason, revoked_size, chain, announced_at"
+    changing = "not_after, revoked_at, reason, chain, former, announced_at"
     for statement in (
         *rls.grant("signing_key", f"select, insert, update ({changing})"),
         *rls.grant("signing_key_state", "select, update (version)"),

@@ -22,7 +22,7 @@ money_reads := {"budget.read", "usage.read", "charge.read"}
 
 proof_reads := {"evidence.read", "decision.read", "policy.read", "project.read"}
 
-administration_reads := {"principal.read", "token.read", "ledger.read"}
+administration_reads := {"principal.read", "token.read", "key.read", "ledger.read"}
 
 retention_reads := {"hold.read", "retention.read"}
 
@@ -33,6 +33,7 @@ hold_acts := {"hold.place", "hold.release"}
 tenant_acts := {
 	"budget.set", "quota.set", "project.create", "principal.create", "principal.disable", "principal.enable",
 	"token.create", "token.revoke", "policy.upload", "policy.activate", "tenant.create", "evidence.renew", "evidence.erase", "erasure.resume",
+	"key.rotate", "key.revoke", "key.certify",
 }
 
 role_acts := {"role.grant", "role.revoke"}
@@ -69,6 +70,17 @@ deny contains {
 } if {
 	act in known_acts
 	not allowed
+}
+
+# What belongs to the installation is not for the administrators of its other tenants.
+deny contains {
+	"code": "access.installation",
+	"message": sprintf("%s may not do %s: it belongs to the installation, not to this tenant", [who, act]),
+	"hint": "ask an administrator of the tenant that the installation was set up with",
+} if {
+	act in known_acts
+	allowed
+	input.details.installation == false
 }
 
 default act := ""

@@ -29,6 +29,7 @@ acts := {
 	"role.revoke", "token.create", "token.revoke", "token.read", "policy.upload", "policy.activate", "policy.read",
 	"policy.test", "ledger.read", "backend.read", "whoami.read", "estimate.create", "tenant.create",
 	"hold.place", "hold.release", "hold.read", "retention.read", "evidence.renew", "evidence.erase", "erasure.resume",
+	"key.read", "key.rotate", "key.revoke", "key.certify",
 }
 
 test_list_of_acts_is_complete if permissions.known_acts == acts
@@ -148,4 +149,11 @@ test_message_without_roles_and_project if {
 test_own_holders_are_told if {
 	some reason in permissions.deny with input as ask("stranger", "job.cancel", false)
 	reason.hint == "job.cancel is for: everybody (own), quantum-admin, quantum-engineer"
+}
+
+test_installation_is_not_for_other_tenants if {
+	document := object.union(ask("quantum-admin", "key.rotate", false), {"details": {"installation": false}})
+	codes(document) == {"access.installation"}
+	codes(object.union(document, {"details": {"installation": true}})) == set()
+	codes(object.union(ask("auditor", "key.rotate", false), {"details": {"installation": false}})) == {"access.denied"}
 }
