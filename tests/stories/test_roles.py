@@ -35,6 +35,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/jobs/{job_id}/evidence/materials"): MEMBERS,
     ("GET", "/v1/jobs/{job_id}/evidence/materials/{name}"): MEMBERS,
     ("POST", "/v1/jobs/{job_id}/evidence/cose"): MEMBERS,
+    ("POST", "/v1/evidence/renewals"): ADMIN,
     ("GET", "/v1/decisions/{decision_id}"): MEMBERS,
     ("POST", "/v1/jobs/{job_id}/cancel"): ENGINEERS,
     ("GET", "/v1/jobs/{job_id}/retention"): MEMBERS,
@@ -111,6 +112,7 @@ def _ask(house: House, job: dict[str, Any], person: Person, method: str, path: s
         "/v1/policies": {"files": {"jobs/x.rego": "package qcos.jobs.x\n"}},
         "/v1/policies/test": {"files": {"jobs/x.rego": "package qcos.jobs.x\n"}},
         "/v1/policies/{version}/activate": {"note": "x"},
+        "/v1/evidence/renewals": {"all": False},
         "/v1/jobs/{job_id}/erase": {"reason": "x"},
         "/v1/holds": {"kind": "project", "subject": house.project, "reason": "x"},
         "/v1/holds/{hold_id}/release": {"reason": "x"},
@@ -145,11 +147,13 @@ def test_each_route_lets_through_whom_it_should(settled: Any, role: str) -> None
 
 
 def test_the_auditor_holds_and_changes_nothing_else(settled: Any) -> None:
-    """R11.4: having tried every route, the auditor has left no act behind but a hold, denied submissions and refusals."""
+    """R11.4: having tried every route, the auditor has left no act behind but a hold, a signature asked for, denied submissions and
+    refusals.
+    """
     house, _, _ = settled
     acts = {record["act"] for record in house.records(actor=house.auditor.id)}
     assert "access.denied" in acts
-    assert acts <= {"job.submitted", "policy.decided", "access.denied", "hold.placed"}
+    assert acts <= {"job.submitted", "policy.decided", "access.denied", "hold.placed", "evidence.signed"}
     assert all(r["details"].get("state", "denied") == "denied" for r in house.records(actor=house.auditor.id))
 
 
