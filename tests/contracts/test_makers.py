@@ -11,7 +11,14 @@ import pytest
 
 from kms_wire import REGION, Said, Wire
 from qcos.base.errors import Integrity, Invalid, Unavailable
-from qcos.keys.keystore import Keystore, open_kms_keystore, open_token_keystore, open_transit_keystore
+from qcos.keys.keystore import (
+    Keystore,
+    open_file_keystore,
+    open_kms_keystore,
+    open_token_keystore,
+    open_transit_keystore,
+    stores_of,
+)
 from qcos.keys.model import Algorithm
 from qcos.keys.signer import PublicKey
 from qcos.keys.where import KmsAt, TokenAt
@@ -101,3 +108,19 @@ def test_aws_that_does_not_let_make_keys_says_so(kms: Wire, tmp_path: Path) -> N
         maker.make("ML-DSA-65")
     assert refused.value.code == "keys.store_denied"
     assert "CreateKey" in refused.value.got
+
+
+def test_the_registry_finds_later_keys_where_the_store_made_them(case: Case, tmp_path: Path) -> None:
+    """As `qcos key rotate` does it: made by the store that is set, opened again by what the registry keeps."""
+    made = {a: stores_of(case.open()).store("held").make("evidence", a) for a in case.makes}
+    for algorithm, (signer, locator) in made.items():
+        assert stores_of(case.open()).store("held").open(locator, "evidence", algorithm).spki == signer.spki
+    plain = stores_of(open_file_keystore(tmp_path / "files", None)).store("held")
+    with pytest.raises(Invalid) as refused:
+        plain.make("evidence", "ECDSA-P384")
+    assert refused.value.code == "keys.make"
+    with pytest.raises(Integrity) as missing:
+        plain.open(made[case.makes[0]][1], "evidence", case.makes[0])
+    assert missing.value.code == "keys.missing"
+    with pytest.raises(Invalid):
+        stores_of(case.open()).store("held").make("ledger", "Ed25519")

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from docs.pages import examples, page
+from qcos.client import Client
 from qcos.evidence.envelope import pae
 from qcos.evidence.verify import verify
 
@@ -209,3 +210,41 @@ def test_zz_it_starts_again_with_its_token_and_with_no_other(
     with running(other.folder / ".data", "aer", site.environment) as again:
         assert again.trust["evidence"] == trust["evidence"]
         assert verify(bundle, again.trust).ok
+
+
+def test_zzz_the_countersigning_key_is_rotated_on_the_token(
+    installation: Installation, here: House, site: Site, bundle: dict[str, Any]
+) -> None:
+    """R10.5: `qcos key rotate evidence` makes the next key on the token; workers follow without a restart; both bundles verify."""
+    with Client(installation.url, installation.admin_token) as operator:
+        made = operator.keys.rotate("evidence", reason="yearly")["made"]
+    assert [(key["algorithm"], key["generation"]) for key in made] == [
+        ("ML-DSA-65", 2),
+        ("Ed25519", 2),
+        ("ECDSA-P384", 2),
+    ]
+    for _ in range(60):
+        after = here.bundle(here.run()["job_id"])
+        if after["proof"]["envelope"]["signatures"][2]["keyid"] == made[2]["key_id"]:
+            break
+        time.sleep(0.3)
+    trust = httpx.get(f"{installation.url}/v1/trust", trust_env=False).json()
+    assert len([key for key in trust["evidence"] if key["algorithm"] == "ECDSA-P384"]) == 2
+    found = {check.name: check.detail for check in verify(after, trust).checks if check.ok}
+    assert found["countersignature"] == f"countersigned by key {made[2]['key_id']}"
+    for one in (bundle, after):
+        report = verify(one, trust)
+        assert report.ok, report.reason
+    (look,) = examples(PAGE, run="look")
+    environment = os.environ | site.environment
+    said = subprocess.run(
+        ["sh", "-e", "-c", look.text],
+        cwd=site.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.count("Private Key Object; EC") == said.count("Secret Key Object") + 1 == 2
+    del after["proof"]["envelope"]["signatures"][2]
+    assert not verify(after, trust).ok
