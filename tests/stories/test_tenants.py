@@ -46,7 +46,7 @@ def test_no_route_shows_another_tenants_things(others: Any) -> None:
     values = names(mine, job)
     asked = 0
     for method, path in routes(mine):
-        if method != "GET":
+        if method != "GET" or "{kind}" in path:  # anchors are the installation's, and there are none here
             continue
         url = path.format(**values) + ("?old=1&new=2" if path.endswith("consistency") else "")
         response = theirs.admin.http.get(theirs.qcos.url + url)
@@ -133,6 +133,8 @@ def test_equal_names_are_different_things(others: Any) -> None:
 def test_the_database_itself_keeps_tenants_apart(others: Any) -> None:
     """Law 7: in every table with a tenant, the application's role sees its own tenant's rows, and none when it is bound to none."""
     mine, _, theirs, _ = others
+    renewed = mine.admin.http.post("/evidence/renewals", json={"all": True, "reason": "a yearly renewal"})
+    assert renewed.status_code == 201, renewed.text
     engine = mine.qcos.engine
     with scope(engine, None) as connection:
         tables = connection.execute(
