@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ README = page("README.md")
 TUTORIAL = page("docs/tutorials/first-job.md")
 VERIFY = page("docs/how-to/verify-offline-with-openssl.md")
 BY_HAND = page("docs/how-to/verify-the-ledger-by-hand.md")
+AUDIT = page("docs/how-to/audit-a-year.md")
 API = page("docs/reference/api.md")
 
 
@@ -144,6 +146,31 @@ def test_the_ledger_is_verified_by_hand(auditor: Reader, tmp_path: Path) -> None
     assert auditor.runs(texts["whole"]).splitlines()[1].endswith("False")
     shutil.copy(auditor.home / "old-checkpoint", auditor.home / "checkpoint")
     assert "Failure" in auditor.types(texts["signature"], expected=1)
+
+
+def test_a_year_is_audited_as_the_page_says(auditor: Reader) -> None:
+    """R4.2, R5.1-R5.4: the auditor's page, from the first checkpoint to the money."""
+    steps = {
+        run: text
+        for run in ("begin", "ledger", "records", "sample", "evidence", "money")
+        for text in [examples(AUDIT, run=run)[0].text]
+    }
+    auditor.types(steps["begin"])
+    auditor.types("qcos project create audited --team research --cost-center CC-2")
+    for _ in range(100):  # until a checkpoint covers it
+        shutil.rmtree(auditor.home / "ledger", ignore_errors=True)
+        shutil.copytree(auditor.qcos.data / "ledger", auditor.home / "ledger")
+        if (auditor.home / "ledger/checkpoint").read_bytes() != (
+            auditor.home / "checkpoint-begin"
+        ).read_bytes():
+            break
+        time.sleep(0.1)
+    assert "VERIFIED" in auditor.types(steps["ledger"])
+    auditor.types(steps["records"].replace("2026-01-01", "2020-01-01"))
+    assert "VERIFIED" in auditor.types(steps["sample"])
+    assert "VERIFIED: all" in auditor.types(steps["evidence"])
+    auditor.types(steps["money"])
+    assert json.loads((auditor.home / "usage.json").read_text())
 
 
 def test_openssl_verifies_what_the_page_says_it_does(auditor: Reader) -> None:
