@@ -71,8 +71,6 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/policies/{version}/activate"): ADMIN,
     ("GET", "/v1/ledger/status"): AUDIT,
     ("GET", "/v1/ledger/records"): AUDIT,
-    ("GET", "/v1/ledger/status"): AUDIT,
-    ("POST", "/v1/evidence/renewals"): ADMIN,
     ("GET", "/v1/ledger/records/{record_id}"): AUDIT,
     ("GET", "/v1/ledger/proofs/{record_id}"): AUDIT,
     ("GET", "/v1/keys"): set(),  # the keys belong to the installation: tests/stories/test_keys.py
@@ -103,7 +101,6 @@ def _ask(house: House, job: dict[str, Any], person: Person, method: str, path: s
         values["version"] = "sha256:none"
     bodies: dict[str, Any] = {
         "/v1/jobs": house.spec(),
-        "/v1/evidence/renewals": {"reason": "x"},
         "/v1/jobs/validate": house.spec(),
         "/v1/estimates": house.spec(),
         "/v1/projects/{project}/budget": {"monthly_limit": "5000.00"},
