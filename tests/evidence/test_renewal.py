@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from qcos.base.clock import rfc3339
-from qcos.evidence.bundle import attach, detached_digest, record_of, seal_all
+from qcos.base.errors import Invalid
+from qcos.evidence.bundle import attach, detached_digest, record_of, seal, seal_all
 from qcos.evidence.envelope import to_base64
 from qcos.evidence.model import Sealed
 from qcos.evidence.report import Report
@@ -26,7 +27,7 @@ from qcos.timestamp.archive import ArchiveStamp, hash_to_rehash, hash_to_renew
 from qcos.timestamp.authority import LocalAuthority
 from qcos.timestamp.tree import grow
 
-from .conftest import Instance, facts
+from .conftest import Instance, facts, full_facts
 
 
 def _days(count: float) -> dt.datetime:
@@ -129,6 +130,25 @@ def test_evidence_outlives_its_authoritys_certificate(instance: Instance, sealed
         assert len(report.facts["renewals"]) == 2
 
 
+def test_evidence_of_level_full_is_renewed_like_any_other(instance: Instance) -> None:
+    """R4.3: what has a time stamp of its own keeps it, and shares only the renewals."""
+    sealed = seal(full_facts(), instance.keyring.evidence_signers, FIRST.at(0))
+    other = _sealed(instance, "standard", 1)[0]
+    stamps = _renewed([sealed.document, other.document], [[], []], SECOND.at(20))[0]
+    assert stamps[0].tree, "one token for both"
+    bundle = attach_renewals(instance.bundle(sealed), stamps)
+    report = verify(bundle, _trust(instance), level="full", at=_days(60))
+    assert report.ok, report.reason
+    assert len(report.facts["renewals"]) == 1
+
+
+def attach_renewals(bundle: dict[str, Any], stamps: list[ArchiveStamp]) -> dict[str, Any]:
+    record = record_of(bundle)
+    for stamp in stamps:
+        record = record.renewed(stamp)
+    return {**bundle, "proof": {**bundle["proof"], "evidenceRecord": to_base64(record.encode())}}
+
+
 def test_a_renewal_that_came_too_late_proves_nothing(instance: Instance, sealed: list[Sealed]) -> None:
     late = _renewed([one.document for one in sealed], [[] for _ in sealed], SECOND.at(31))
     report = verify(_bundle(instance, sealed[0], late[0]), _trust(instance), at=_days(60))
@@ -217,6 +237,31 @@ def test_a_new_chain_begins_with_a_stronger_hash(instance: Instance, sealed: lis
     wrong = SECOND.at(20).stamp_digest(hash_to_renew(record))
     bundle["proof"]["evidenceRecord"] = to_base64(record.rehashed(ArchiveStamp(wrong), "sha512").encode())
     assert _failed(verify(bundle, _trust(instance)))["renewal"] == "timestamp.imprint"
+
+
+def test_a_certificate_among_the_issuers_stamps_nothing(instance: Instance) -> None:
+    """Who could add to an authority's chain, which a CA's certificate of the authority does not cover, would else be one."""
+    stranger = {**FIRST.entry(), "chain": to_pem(SECOND.der)}
+    by_stranger = seal_all([facts()], instance.keyring.evidence_signers, SECOND.at(0))[0]
+    failed = _failed(verify(_bundle(instance, by_stranger, []), _trust(instance, stranger)))
+    assert failed["timestamp"] == "timestamp.unpinned"
+    assert verify(_bundle(instance, by_stranger, []), _trust(instance)).ok
+
+    sealed = _sealed(instance, "standard", 2)
+    stamps = _renewed([one.document for one in sealed], [[], []], SECOND.at(20))
+    report = verify(_bundle(instance, sealed[0], stamps[0]), _trust(instance, stranger))
+    assert _failed(report) == {"renewal": "timestamp.unpinned"}
+
+
+def test_an_authority_stands_in_a_trust_document_once(instance: Instance) -> None:
+    """A second entry must not take back what the first says of a key that was stolen."""
+    revoked = FIRST.entry(revokedAt=rfc3339(_days(-1)), reason="stolen")
+    bundle = _bundle(instance, _sealed(instance, "standard", 1)[0], [])
+    for entries in ((revoked, FIRST.entry()), (FIRST.entry(), revoked)):
+        with pytest.raises(Invalid, match="cannot be used") as refused:
+            verify(bundle, _trust(instance, *entries))
+        assert "stands twice" in refused.value.got
+    assert verify(bundle, _trust(instance, FIRST.entry(), FIRST.entry())).ok, "with another chain, say"
 
 
 def test_a_time_before_the_stamp_is_no_answer(instance: Instance, sealed: list[Sealed]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from qcos.base.clock import parse_rfc3339, rfc3339
+from qcos.keys.certify import to_pem
 from qcos.keys.file import ROLES, FileKeyring
 from qcos.keys.signer import PublicKey
 from qcos.keys.trust import trust_document
@@ -62,3 +63,11 @@ def test_it_says_when_each_key_counted(tmp_path: Path) -> None:
     for entry in (*document["evidence"], *document["ledger"], *document["timestamp"]):
         assert said.items() <= entry.items()
     assert document["timestamp"][0]["ledgerSize"] == 1
+
+
+def test_the_installations_own_authority_stands_in_it_once(tmp_path: Path) -> None:
+    """Pinned as an outside one, too, it would count for ever whatever became of its key."""
+    keyring = FileKeyring(tmp_path).open_or_create()
+    own = [(to_pem(keyring.tsa_chain[0]), to_pem(keyring.tsa_chain[1]))]
+    document = trust_document(keyring, "o", authorities=own)
+    assert document == trust_document(keyring, "o")

@@ -9,7 +9,7 @@ from typing import Final
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Integrity
 from qcos.evidence.trust import Trust, TrustedAuthority
-from qcos.evidence.validity import check_authority, check_order
+from qcos.evidence.validity import authority_of, check_authority, check_order
 from qcos.timestamp.archive import EvidenceRecord
 from qcos.timestamp.chain import Revoked, check_until, verify_record
 from qcos.timestamp.verify import TimeInfo
@@ -30,8 +30,7 @@ def check_renewals(record: EvidenceRecord, signature: bytes, trust: Trust) -> li
     try:
         infos = verify_record(record, signature, trust.certificates, revoked)
         for info in infos[1:]:
-            if (authority := trust.authorities.get(info.certificate)) is not None:
-                check_authority(authority, info.time)
+            check_authority(authority_of(trust, info), info.time)
         if infos[-1].certificate in revoked:
             raise Integrity(
                 "evidence.key_validity",

@@ -70,6 +70,11 @@ class TrustedAuthority:
     ledger_size: int | None
     chain: str
 
+    def counts_as(self, other: TrustedAuthority) -> bool:
+        """Return whether its tokens count in the same time; one certificate may stand with several chains of issuers."""
+        own, others = ((one.not_after, one.revoked_at, one.reason, one.ledger_size) for one in (self, other))
+        return own == others
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -123,7 +128,11 @@ class Trust:
         if len(keys) != len(document["evidence"]) or len({key.vkey for key in vkeys}) != len(vkeys):
             raise ValueError("a key stands twice in it: which of them says when it counts?")
         stamping = [_authority(entry) for entry in document["timestamp"]]
-        authorities = {certificate: found for found, own in stamping for certificate in own}
+        authorities: dict[bytes, TrustedAuthority] = {}
+        for found, own in stamping:
+            for certificate in own:
+                if not found.counts_as(authorities.setdefault(certificate, found)):
+                    raise ValueError("an authority stands twice in it: which of them says when it counts?")
         certificates = tuple(found.chain for found, _ in stamping)
         witnesses = witnesses_of(document, [key.vkey for key in vkeys])
         return cls(str(document["origin"]), keys, vkeys, certificates, authorities, witnesses)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Integrity
 from qcos.base.limits import MAX_CLOCK_DRIFT_S
-from qcos.evidence.trust import TrustedAuthority, TrustedKey
+from qcos.evidence.trust import Trust, TrustedAuthority, TrustedKey
+from qcos.timestamp.verify import TimeInfo
 
 
 def check_keys(keys: Sequence[TrustedKey], at: dt.datetime) -> str:
@@ -41,6 +42,24 @@ def check_keys(keys: Sequence[TrustedKey], at: dt.datetime) -> str:
         if key.revoked_at is not None
     ]
     return "; ".join(["the keys were in use at that time", *revoked])
+
+
+def authority_of(trust: Trust, info: TimeInfo) -> TrustedAuthority:
+    """Return the authority that made a token. A certificate that stands in a chain only is an issuer's, and stamps nothing.
+
+    Raises:
+        Integrity: ``timestamp.unpinned``.
+    """
+    found = trust.authorities.get(info.certificate)
+    if found is None:
+        raise Integrity(
+            "timestamp.unpinned",
+            "the trust document has this certificate as an issuer's, not as an authority's",
+            subject="/proof/timestamp",
+            expected="a member `certificate` under `timestamp`",
+            got=info.authority,
+        )
+    return found
 
 
 def check_authority(authority: TrustedAuthority, at: dt.datetime) -> None:

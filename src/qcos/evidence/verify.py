@@ -28,13 +28,13 @@ from qcos.evidence.report import Checks, Report
 from qcos.evidence.shape import demand_equal, read_bundle
 from qcos.evidence.statement import PREDICATE_TYPE, STATEMENT_TYPE, subject_digests
 from qcos.evidence.trust import Trust, TrustedAuthority, TrustedKey
-from qcos.evidence.validity import check_authority, check_keys
+from qcos.evidence.validity import authority_of, check_authority, check_keys
 from qcos.ledger.note import Signed
 from qcos.ledger.record import check_members
 from qcos.ledger.verify import verify_checkpoint, verify_proof
 from qcos.timestamp.archive import EvidenceRecord, read_record
 from qcos.timestamp.tree import climb
-from qcos.timestamp.verify import TimeInfo, verify_root, verify_token
+from qcos.timestamp.verify import TimeInfo, verify_root
 
 Known = TypeVar("Known")
 
@@ -297,20 +297,18 @@ class _Run:
         over = "over the ML-DSA-65 signature"
         try:
             root = self._root(token)
-            if root is None:
-                self.time = verify_token(token, self.signatures[0], self.trust.certificates)
-            elif self.claimed is not None and self.claimed.level == "full":
-                raise Integrity(
-                    "evidence.level",
-                    "a bundle of level full must have a time stamp of its own",
-                    subject="/proof/evidenceRecord",
-                    expected="a token over the ML-DSA-65 signature",
-                    got="one over a hash tree",
-                )
-            else:
-                self.time = verify_root(token, root, self.trust.certificates)
-                if self.record is not None and self.record.first.tree:
-                    over = "over a hash tree that covers the ML-DSA-65 signature"
+            if self.record is not None and self.record.first.tree:  # renewals alone leave it empty
+                over = "over a hash tree that covers the ML-DSA-65 signature"
+                if self.claimed is not None and self.claimed.level == "full":
+                    raise Integrity(
+                        "evidence.level",
+                        "a bundle of level full must have a time stamp of its own",
+                        subject="/proof/evidenceRecord",
+                        expected="a token over the ML-DSA-65 signature",
+                        got="one over a hash tree",
+                    )
+            self.time = verify_root(token, root, self.trust.certificates)
+            authority_of(self.trust, self.time)
         except Integrity as error:
             error.subject = error.subject if error.subject.startswith("/") else "/proof/timestamp"
             raise
@@ -324,12 +322,15 @@ class _Run:
         self.facts["authority"] = self.time.authority
         return f"{rfc3339(self.time.time)} by {self.time.authority}, {over}"
 
-    def _root(self, token: bytes) -> bytes | None:
-        """Return the root of the hash tree that the token stamps; None when it stamps the signature alone."""
+    def _root(self, token: bytes) -> bytes:
+        """Return what the token stamps: the hash of the signature, or the root of the hash tree that covers it."""
         pointer = "/proof/evidenceRecord"
-        attached = self.bundle["proof"].get("evidenceRecord")
+        attached, imprint = (
+            self.bundle["proof"].get("evidenceRecord"),
+            hashlib.sha512(self.signatures[0]).digest(),
+        )
         if attached is None:
-            return None
+            return imprint
         try:
             record = read_record(from_base64(attached, pointer))
             if record.first.token != token:
@@ -347,7 +348,7 @@ class _Run:
                     "neither",
                 )
             self.record = record
-            return climb(hashlib.sha512(self.signatures[0]).digest(), record.first.tree, record.hashes[0])
+            return climb(imprint, record.first.tree, record.hashes[0])
         except Integrity as error:
             error.subject = pointer
             raise
@@ -366,10 +367,10 @@ class _Run:
 
     def key_validity(self) -> str:
         info = _known(self.time)
-        if (authority := self.trust.authorities.get(info.certificate)) is not None:
-            check_authority(authority, info.time)
-            if authority.revoked_at is not None:
-                self.doubted = authority
+        authority = authority_of(self.trust, info)
+        check_authority(authority, info.time)
+        if authority.revoked_at is not None:
+            self.doubted = authority
         return check_keys(self.keys, info.time)
 
     def countersignature(self) -> str:

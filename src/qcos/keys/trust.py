@@ -41,6 +41,9 @@ def trust_document(
     """
     entries = keyring.entries if isinstance(keyring, Keyring) else keyring
     ledger = [entry for entry in entries if entry.role == "ledger"] if vkeys else []
+    own = {
+        to_pem(chain[0]) for entry in entries if entry.role == "tsa" for chain in (entry.chain, *entry.former)
+    }
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "origin": origin,
@@ -56,7 +59,11 @@ def trust_document(
                 if entry.role == "tsa"
                 for chain in (entry.chain, *entry.former)
             ),
-            *({"certificate": certificate, "chain": chain} for certificate, chain in authorities),
+            *(
+                {"certificate": certificate, "chain": chain}
+                for certificate, chain in authorities
+                if certificate not in own  # the registry says when our own counts
+            ),
         ],
     }
     if witnesses is not None:
