@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from qcos.base.errors import Invalid, Limit
+from qcos.base.files import read_regular
 from qcos.base.limits import CLIENT_ANSWER_BYTES
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,63}(?:/[0-9]{1,6})?")
@@ -54,8 +55,7 @@ def read_materials(folder: Path) -> dict[str, bytes]:
                 hint="take it out of the folder, or give files one by one with --material NAME=FILE",
             )
         try:
-            with file.open("rb") as stream:
-                found[name] = stream.read(room + 1)
+            found[name] = read_regular(file, room + 1)
         except OSError as error:
             raise Invalid("evidence.folder", f"cannot read: {error.strerror}", subject=str(file)) from None
         room -= len(found[name])

@@ -149,7 +149,9 @@ class Audit:
             return found or parse_body(parse(note)[0])
         except QcosError as error:
             self.caught(error, "checkpoint")
-            return None
+        except OSError as error:
+            self.problem("ledger.file", "checkpoint", str(error))
+        return None
 
     def signatures(self, note: str, subject: str, witnesses: Policy = NOBODY) -> Checkpoint | None:
         """Check a signed checkpoint; None when it does not hold."""
@@ -245,15 +247,16 @@ class Audit:
     def strays(self, size: int) -> None:
         """Find files that are no tiles of this tree, and partial tiles that differ from the tree."""
         for path in sorted((self.folder.directory / "tile").glob("**/*")):
-            if path.is_dir():
-                continue
-            name = path.relative_to(self.folder.directory).as_posix()
+            name, folder = path.relative_to(self.folder.directory).as_posix(), path.is_dir()
             try:
                 address = parse_path(name)
             except NotFound:
-                self.problem("ledger.stray", name, "not a file of the log")
+                if not folder:
+                    self.problem("ledger.stray", _shown(name), "not a file of the log")
                 continue
-            if address.width < WIDTH:
+            if folder:
+                self.problem("ledger.stray", name, "a folder with the name of a tile")
+            elif address.width < WIDTH:
                 self.partial(address, size)
 
     def partial(self, address: Address, size: int) -> None:
@@ -275,3 +278,8 @@ class Audit:
         if address.level >= 0:
             return self.folder.hashes(address)
         return self.folder.entries(address.n, address.width)
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as text that can be printed: names are bytes, and anybody's."""
+    return name.encode("utf-8", "backslashreplace").decode()

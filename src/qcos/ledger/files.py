@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from qcos.base.errors import Integrity, Unavailable
+from qcos.base.files import read_regular
 from qcos.base.limits import MAX_ENTRY_BYTES, MAX_NOTE_BYTES
 from qcos.ledger.tile import ENTRIES, WIDTH, Address, Pyramid, split_hashes, unpack_entries
 from qcos.ledger.tree import HASH_BYTES
@@ -132,14 +133,16 @@ class LogFolder:
 
         Raises:
             Unavailable: ``ledger.no_tile`` when the bundle is not there.
-            Integrity: ``ledger.bundle`` when it is malformed or too short.
+            Integrity: ``ledger.bundle`` when it is malformed, or has more or fewer entries than its name says.
         """
-        entries = unpack_entries(self._tile(Address(ENTRIES, n, width)))
-        if len(entries) < width:
+        found, data = self._tile(Address(ENTRIES, n, width))
+        entries = unpack_entries(data)
+        if len(entries) != found.width:
             raise Integrity(
                 "ledger.bundle",
-                "an entry bundle is too short",
-                expected=f"{width} entries",
+                "an entry bundle has not the entries that its name says",
+                subject=found.path,
+                expected=f"{found.width} entries",
                 got=str(len(entries)),
             )
         return entries[:width]
@@ -149,27 +152,30 @@ class LogFolder:
 
         Raises:
             Unavailable: ``ledger.no_tile`` when the tile is not there.
-            Integrity: ``ledger.tile`` when it is malformed or too narrow.
+            Integrity: ``ledger.tile`` when it is malformed, or has more or fewer hashes than its name says.
         """
         return self._pyramid(Address(level, n, width))
 
     def hashes(self, address: Address) -> list[bytes]:
         """Return the hashes of a tile; a full tile stands in for its partial ones."""
-        hashes = split_hashes(self._tile(address))
-        if len(hashes) < address.width:
+        found, data = self._tile(address)
+        hashes = split_hashes(data)
+        if len(hashes) != found.width:
             raise Integrity(
                 "ledger.tile",
-                "a tile is too narrow",
-                expected=f"{address.width} hashes",
+                "a tile has not the hashes that its name says",
+                subject=found.path,
+                expected=f"{found.width} hashes",
                 got=str(len(hashes)),
             )
         return hashes[: address.width]
 
-    def _tile(self, address: Address) -> bytes:
+    def _tile(self, address: Address) -> tuple[Address, bytes]:
+        """Return the bytes of a tile or bundle, and whose they are: its own, or those of the full one."""
         limit = _MAX_BUNDLE if address.level == ENTRIES else WIDTH * HASH_BYTES
         for candidate in dict.fromkeys((address, address.full)):
             if (data := _read(self.directory / candidate.path, limit)) is not None:
-                return data
+                return candidate, data
         raise Unavailable(
             "ledger.no_tile",
             "a tile is missing",
@@ -207,8 +213,7 @@ class LogFolder:
 
 def _read(path: Path, limit: int) -> bytes | None:
     try:
-        with path.open("rb") as handle:
-            data = handle.read(limit + 1)
+        data = read_regular(path, limit + 1)  # a log's folder may be a copy from anybody
     except FileNotFoundError:
         return None
     if len(data) > limit:
