@@ -92,6 +92,9 @@ def test_numbers_that_cannot_be_carried_are_refused(number: float) -> None:
         (b"[" * (MAX_JSON_DEPTH + 1) + b"]" * (MAX_JSON_DEPTH + 1), "json.depth"),
         (b'{"a":' * 100_000, "json.depth"),
         (b'["\\"[", ' + b"[" * 100_000, "json.depth"),
+        (b'{"a": "\\ud800"}', "json.syntax"),
+        (b'{"\\uDFFF\\ud800": 1}', "json.syntax"),
+        (b'{"a": "\xed\xa0\x80"}', "json.syntax"),
     ],
 )
 def test_what_is_refused(text: bytes, code: str) -> None:
@@ -114,3 +117,13 @@ def test_any_text_is_read_or_refused(text: str | bytes) -> None:
         loads_strict(text)
     except Invalid as error:
         assert error.code.startswith("json.")
+
+
+def test_halves_of_characters_are_refused_and_pairs_are_not() -> None:
+    """What no reader can print or hash is no text."""
+    for text in ('"\ud800"', '{"\udc00": 1}'):
+        with pytest.raises(Invalid) as caught:
+            loads_strict(text)
+        assert caught.value.code == "json.syntax"
+    assert loads_strict('"\\ud83d\\ude00"') == loads_strict('"\U0001f600"') == "\U0001f600"
+    assert loads_strict('"\\\\ud800"') == "\\ud800"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, NoReturn
 
 import rfc8785
@@ -61,21 +62,25 @@ def digest_of(value: Any) -> str:  # Any: any JSON value
     return digest(canonical(value))
 
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any: any JSON value
-    """Parse JSON, refusing duplicate names, NaN and deep nesting.
+    """Parse JSON, refusing duplicate names, NaN, deep nesting and halves of characters.
+
+    A half of a character (an unpaired surrogate) is no text (RFC 8785, 3.2.2.2): neither can it be hashed nor
+    shown, so whoever prints or stores what was read would fail later, and elsewhere.
 
     Raises:
         Invalid: ``json.syntax``, ``json.duplicate`` or ``json.depth``.
     """
-    text = data
-    if isinstance(data, bytes):
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise Invalid(
-                "json.syntax", "not UTF-8 text", subject=subject, got=f"byte {error.start}"
-            ) from None
-    assert isinstance(text, str)  # noqa: S101 - for the type checker
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        text.encode("utf-8")
+    except UnicodeError as error:
+        where = getattr(error, "start", 0)
+        kind = "byte" if isinstance(data, bytes) else "character"
+        raise Invalid("json.syntax", "not UTF-8 text", subject=subject, got=f"{kind} {where}") from None
     _check_depth(text, subject)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,7 +95,10 @@ def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any
         raise Invalid("json.syntax", f"{name} is not JSON", subject=subject)
 
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        if _HALF.search(text):  # pairs of halves are well and good
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise Invalid(
             "json.syntax",
