@@ -117,6 +117,7 @@ CHANGES: dict[str, Any] = {
     "one proof twice": lambda d: d["proof"].update(sealed=d["proof"]["erased"]),
     "more members": lambda d: d.update(result={"00": 1}),
     "fewer members": lambda d: d.pop("job_id"),
+    "no proof file": lambda d: d["proof"]["erased"].pop("tlogProof"),
     "no object": lambda d: d.update(erased="yes"),
     "hashes": lambda d: d["proof"]["erased"].update(hashes=d["proof"]["sealed"]["hashes"]),
 }

@@ -24,6 +24,7 @@ from qcos.ledger.verify import Verified, verify_proof
 SCHEMA: Final = "qcos.evidence.erased/v1"
 _MEMBERS: Final = {"schema", "bundle_id", "job_id", "erased", "proof"}
 _ERASED: Final = {"at", "rule", "by", "record"}
+_PROOF: Final = {"record", "index", "size", "hashes", "checkpoint", "tlogProof"}
 _PARTS: Final = {"sealed": "evidence.sealed", "erased": "payload.erased"}
 
 
@@ -105,6 +106,7 @@ class _Run:
             and erased.keys() == _ERASED
             and isinstance(proof, dict)
             and proof.keys() == _PARTS.keys()
+            and all(one is None or (isinstance(one, dict) and one.keys() == _PROOF) for one in proof.values())
             and all(isinstance(text, str) for text in (found["bundle_id"], found["job_id"], *erased.values()))
         ):
             raise Integrity("evidence.document", "not the members of an erased bundle")
