@@ -457,7 +457,7 @@ class _Run:
 
     def _record(self) -> str:
         record = self.facts["ledgerRecord"]
-        who = self.facts["predicate"]["who"]
+        who = _known(self.facts.get("predicate"))["who"]
         expected = {
             "act": "evidence.sealed",
             "object": self.bundle["bundle_id"],

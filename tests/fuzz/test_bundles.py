@@ -1,0 +1,176 @@
+"""R4.2, R4.3: sealed documents of every form, with every field mutated: none verifies, and each gets a report with its reason.
+
+The forms are those of `forms.NAMES`. What repeats another member (the signatures shown, the ``.tlog-proof``) is also changed in
+step with it, so that a mutation meets the check it belongs to and not only the comparison of the two.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from qcos.base.canonical import loads_strict
+from qcos.base.errors import QcosError
+from qcos.evidence.report import Report
+
+from .forms import NAMES, Form, in_step, make_form
+from .mutate import (
+    Mutation,
+    at,
+    changed_base64,
+    changed_leaves,
+    changed_lists,
+    changed_members,
+    containers,
+    doubled_members,
+    put,
+    same,
+)
+
+LEAST = {"leaves": 400, "members": 70, "bytes": 100, "texts": 120, "splices": 30}
+"""Mutations a form must have at least: a list that came out empty would prove nothing."""
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def form(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Form:
+    return make_form(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def refused(report: Report, what: str) -> None:
+    """Demand a report that refuses, says why in text that can be printed, and knew what it was doing."""
+    assert not report.ok, f"passes with {what}"
+    assert not report.erased, f"passes for erased with {what}"
+    assert report.reason, what
+    assert "\n".join(report.lines()).encode(), what
+    assert json.loads(json.dumps(report.as_dict()))["ok"] is False
+    if all(check.ok for check in report.checks if check.name.startswith("signature ")):
+        # Of a statement that nobody signed any member may be missing; of what was signed the verifier knows the form.
+        unforeseen = [check for check in report.checks if check.code == "evidence.unexpected"]
+        assert not unforeseen, f"{what}: {unforeseen[0].name} broke down: {unforeseen[0].got}"
+
+
+def none_passes(form: Form, mutations: Iterable[Mutation], least: int) -> None:
+    count = 0
+    for what, changed in mutations:
+        assert not same(changed, form.one), f"{what} is no change"
+        refused(form.verify(changed), what)
+        count += 1
+    assert count >= least
+
+
+def twice(mutations: Iterable[Mutation]) -> Iterator[Mutation]:
+    """Yield each mutation as it is, and with what repeats it changed in step where that differs."""
+    for what, changed in mutations:
+        yield what, changed
+        if "proof" in what and not same(stepped := in_step(changed), changed):
+            yield f"{what}, and what repeats it", stepped
+
+
+def test_both_documents_of_a_form_pass(form: Form) -> None:
+    for document in (form.one, form.two):
+        report = form.verify(document)
+        assert report.ok, report.reason
+        assert same(in_step(document), document)
+        assert same(loads_strict(json.dumps(document)), document)
+    assert not same(form.one, form.two)
+
+
+def test_no_leaf_can_be_another(form: Form) -> None:
+    mutations = (
+        (what, changed)
+        for what, changed in twice(changed_leaves(form.one))
+        if not same(changed, form.one)  # a repetition alone was changed: in step it is as it was
+    )
+    none_passes(form, mutations, LEAST["leaves"])
+
+
+def test_no_member_or_item_can_be_missing_more_or_moved(form: Form) -> None:
+    both = itertools.chain(changed_members(form.one), changed_lists(form.one))
+    mutations = (
+        (what, changed)
+        for what, changed in twice(both)
+        if not same(changed, form.one)  # as above
+    )
+    none_passes(form, mutations, LEAST["members"])
+
+
+def test_no_byte_below_the_base64_can_be_another(form: Form) -> None:
+    mutations = changed_base64(form.one, 16, random.Random(11), in_step)
+    none_passes(form, (one for one in mutations if not same(one[1], form.one)), LEAST["bytes"])
+
+
+def test_no_member_can_stand_twice(form: Form) -> None:
+    count = 0
+    for what, text in doubled_members(form.one):
+        for given in (text, text.encode()):
+            refused(form.verify(given), what)
+            count += 1
+    assert count >= LEAST["texts"]
+
+
+def test_nothing_can_be_taken_from_another_bundle(form: Form) -> None:
+    """Every member and item, and every set of the proof's parts, taken from another one that verifies."""
+    places = [
+        (*path, step) for path, value in containers(form.one) if isinstance(value, dict) for step in value
+    ]
+    parts = [("proof", name) for name in form.one["proof"]]
+    heads = [(name,) for name in form.one if name != "proof"]
+    sets: list[list[tuple[str | int, ...]]] = [[place] for place in places]
+    for size in range(1, len(parts) + 1):
+        for some in itertools.combinations(parts, size):
+            sets += [list(some), [*some, *heads]]
+    count = 0
+    for some_places in sets:
+        changed = copy.deepcopy(form.one)
+        for place in some_places:
+            try:
+                changed = put(changed, place, at(form.two, place))
+            except LookupError:
+                break
+        for mixed in (changed, in_step(changed)):
+            if not same(mixed, form.one) and not same(mixed, form.two):  # those two are as true as they were
+                refused(form.verify(mixed), f"{some_places} of another")
+                count += 1
+    assert count >= LEAST["splices"]
+
+
+@settings(
+    max_examples=12, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)  # shrinking 30 kB takes minutes
+@given(st.data())
+def test_no_character_of_the_text_can_be_another(form: Form, data: st.DataObject) -> None:
+    """Characters changed, put in, taken out, and pieces moved: refused, unless JSON says that it is the same value."""
+    text = json.dumps(form.one)
+    for _ in range(4):
+        start = data.draw(st.integers(0, len(text) - 1))
+        end = min(len(text), start + data.draw(st.sampled_from([0, 1, 1, 1, 2, 8, 4000])))
+        other = data.draw(
+            st.one_of(
+                st.text(max_size=3), st.sampled_from([text[:start], text[start:], "\ufeff", "//", "\\u0000"])
+            )
+        )
+        changed = text[:start] + other + text[end:]
+        try:
+            neutral = same(loads_strict(changed), form.one)
+        except QcosError:
+            neutral = False
+        report = form.verify(changed)
+        if neutral:
+            assert report.ok, report.reason
+        else:
+            refused(report, f"{other!r:.40} for characters {start} to {end}")
+
+
+def test_an_unknown_form_of_document_is_refused(form: Form) -> None:
+    kinds: list[Any] = [{}, "", "null", "0", b"", json.dumps([form.one]), json.dumps(json.dumps(form.one))]
+    kinds += [json.dumps(form.one)[:-1], json.dumps(form.one) + "{}", json.dumps(form.one).encode("utf-16")]
+    for given_ in kinds:
+        refused(form.verify(given_), repr(given_)[:60])
