@@ -78,7 +78,7 @@ def countersigning(folder: Path) -> Instance:
 def in_step(document: Any) -> Any:
     """Return a document in which what repeats another member says the same, so that a change reaches the check behind."""
     changed = copy.deepcopy(document)
-    proof = changed.get("proof") if isinstance(changed, dict) else None
+    proof: Any = changed.get("proof") if isinstance(changed, dict) else None
     for part in ("ledger", "sealed", "erased"):
         if isinstance(proof, dict) and isinstance(proof.get(part), dict):
             _restate(proof[part])
