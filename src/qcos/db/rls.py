@@ -23,3 +23,16 @@ def protect(table: str, *, grants: str = "select, insert, update, delete") -> li
 def grant(table: str, grants: str = "select, insert, update, delete") -> list[str]:
     """Return the statement that lets the application's role use a table; append-only tables are granted ``select, insert``."""
     return [f"grant {grants} on qcos.{table} to {APP_ROLE}"]
+
+
+def over_all_tenants(statement: str, *tables: str) -> list[str]:
+    """Return the statements that run one over the rows of all tenants, in protected tables.
+
+    Row-level security binds the owner too, who sees no row outside a scope, and who need not be a superuser: for the migration's
+    transaction it does not, and others wait for its locks.
+    """
+    return [
+        *(f"alter table qcos.{table} no force row level security" for table in tables),
+        statement,
+        *(f"alter table qcos.{table} force row level security" for table in tables),
+    ]

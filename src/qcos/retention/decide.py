@@ -39,7 +39,7 @@ def check_clock(known: dt.datetime, at: dt.datetime) -> None:
             "the clock is far ahead of when this installation was last seen running: nothing is erased",
             expected=f"at most {CLOCK_STEP_DAYS} days after {rfc3339(known)}",
             got=rfc3339(at),
-            hint="if the date is right: qcos evidence resume-erasure --today YYYY-MM-DD; else set the clock",
+            hint="if the date is right: qcos evidence resume-erasing --today YYYY-MM-DD; else set the clock",
         )
 
 

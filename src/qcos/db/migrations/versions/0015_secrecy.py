@@ -16,9 +16,9 @@ def upgrade() -> None:
     _keys()
     _retention()
     op.execute("alter table qcos.job add payload_key bytea, add retain_until timestamptz, add erased jsonb")
-    op.execute(
-        "update qcos.job set retain_until = created + make_interval(days => (context->>'retention_days')::int)"
-    )
+    terms = "update qcos.job set retain_until = created + make_interval(days => (context->>'retention_days')::int)"
+    for statement in rls.over_all_tenants(terms, "job"):
+        op.execute(statement)
     op.execute("alter table qcos.job alter retain_until set not null")
     # Changes of the state move every index entry of a row already: this one costs its own writing only, once, when a job has ended.
     op.execute(
