@@ -189,13 +189,21 @@ def _retain(engine: sa.Engine, keys: TenantKeys, stop: threading.Event) -> None:
     pause = 0.0  # the first round is at once: an upgrade's old payloads are not to lie plain for long
     while not stop.wait(pause):
         pause = ERASURE_INTERVAL_S
-        with contextlib.suppress(Unavailable):
-            renewed = renew_keys(engine, keys)
-            if renewed.sealed:
-                _log.warning("payloads of before encryption were sealed", extra={"jobs": renewed.sealed})
-            erased = erase_due(engine)
-            if erased.erased:
-                _log.info("payloads were erased", extra={"jobs": erased.erased})
+        try:
+            _retain_once(engine, keys)
+        except Exception:  # a payload that cannot be erased must not stop the ledger
+            _log.exception("a round of erasing failed")
+
+
+def _retain_once(engine: sa.Engine, keys: TenantKeys) -> None:
+    with contextlib.suppress(Unavailable):  # of the wrapping key: erasing needs none
+        renewed = renew_keys(engine, keys)
+        if renewed.sealed:
+            _log.warning("payloads of before encryption were sealed", extra={"jobs": renewed.sealed})
+    with contextlib.suppress(Unavailable):
+        erased = erase_due(engine)
+        if erased.erased:
+            _log.info("payloads were erased", extra={"jobs": erased.erased})
 
 
 def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from faults.world import BELL, PROJECT, World, spec
-from qcos.base.errors import Conflict, Integrity
+from qcos.base.errors import Conflict, Integrity, Unavailable
+from qcos.base.limits import MAX_ATTEMPTS
 from qcos.db.engine import scope
 from qcos.db.queue import Task
 from qcos.evidence import store as evidence
@@ -22,6 +23,8 @@ from qcos.jobs import store
 from qcos.jobs.admit import Request, admit
 from qcos.jobs.conceal import BUNDLE, RESULT, SPEC, conceal_old, open_payload, reveal
 from qcos.jobs.model import Job
+from qcos.jobs.submit import claim
+from qcos.secrecy.unlock import TenantKeys
 
 Work = Callable[..., None]
 MARK = "a_name_nobody_else_uses"
@@ -255,6 +258,29 @@ def test_a_job_admitted_before_encryption_is_finished_and_sealed_then(
     work(task)
     world.assert_completed_once(task)
     assert conceal_old(world.engine, world.admission.tenant_keys, world.tenant, 100) == 1
+    world.assert_completed_once(task)
+
+
+class Away:
+    """A key store that is away."""
+
+    key_id = "away"
+
+    def wrap(self, key: bytes, context: bytes) -> bytes:
+        raise Unavailable("keys.away", "the key store is away")
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        raise Unavailable("keys.away", "the key store is away")
+
+
+def test_jobs_wait_for_the_wrapping_key_however_long(world: World, work: Work) -> None:
+    """R12.2: no worker was lost, so no attempt is counted, and none is failed for it when the key store is back."""
+    task, locked = world.submit(), TenantKeys(world.engine, Away())
+    for _ in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(Unavailable):
+            claim(world.engine, locked, "test", [(task, True)])
+    assert (world.job(task).state, world.job(task).attempt) == ("queued", 0)
+    work(task)
     world.assert_completed_once(task)
 
 

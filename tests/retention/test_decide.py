@@ -30,6 +30,12 @@ def test_a_clock_that_is_believed_erases_nothing_before_its_time(ahead: dt.timed
         assert due_before(true + ahead) <= true
 
 
+def test_nothing_is_due_at_the_beginning_of_time() -> None:
+    """Who asks what was due then gets an answer."""
+    first = dt.datetime.min.replace(tzinfo=dt.UTC)
+    assert due_before(first) == due_before(first + dt.timedelta(days=1)) == first
+
+
 def test_the_grace_covers_the_step() -> None:
     """Were it shorter, a jump that is believed would erase something early."""
     assert ERASURE_GRACE_DAYS >= CLOCK_STEP_DAYS

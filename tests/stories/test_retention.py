@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,35 @@ def test_what_is_no_hold_is_not_placed(
     with pytest.raises(error):
         shared_house.auditor.client.retention.place_hold(kind, subject, reason)
     assert shared_house.records(act="hold.placed") == []
+
+
+def test_who_may_not_hold_or_erase_does_not_learn_what_there_is(house: House) -> None:
+    """R10.2: the same refusal, whether the job is there or not; who may, learns that it is not."""
+    job_id = job_of_days(house, 30)
+    client = house.engineer.client.retention
+    told = []
+    for job in (job_id, "no-such-job"):
+        for ask in (partial(client.place_hold, "job", job, "why"), partial(client.erase, job, "why")):
+            with pytest.raises(Denied) as denied:
+                ask()
+            told.append({reason["code"] for reason in denied.value.details["reasons"]})
+    assert told[:2] == told[2:]
+    with pytest.raises(NotFound):
+        house.auditor.client.retention.place_hold("job", "no-such-job", "why")
+
+
+def test_a_denied_job_is_held_under_the_id_it_was_asked_for_under(house: House) -> None:
+    """R4.3: a hold that names it by the id it has since it made way for another holds it, too, and is no hold in name only."""
+    spec = house.spec(job_id=f"taken-{house.team}", evidence_requirements={"retention_days": 2})
+    with pytest.raises(Denied):
+        house.run(spec | {"governance": spec["governance"] | {"cost_center": "CC-NONE"}})
+    house.run(spec)
+    moved = next(job["job_id"] for job in house.admin.client.jobs.each() if "~" in job["job_id"])
+    house.auditor.client.retention.place_hold("job", moved, "a dispute")
+    for job in (moved, moved.partition("~")[0]):
+        assert house.admin.client.retention.of_job(job)["state"] == "held"
+    pass_time(house, 30 * DAY)
+    assert house.admin.client.retention.of_job(moved)["state"] == "held"
 
 
 def test_the_command_line_holds_and_erases(house: House, clean_environment: dict[str, str]) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from qcos.administration.act import Act
 from qcos.base.clock import now, rfc3339
-from qcos.base.errors import Conflict, Invalid
+from qcos.base.errors import Conflict, Invalid, NotFound
 from qcos.base.ids import new_id
 from qcos.base.limits import MAX_HOLD_REASON
 from qcos.identity import store as identity
 from qcos.jobs import payloads
 from qcos.jobs import store as jobs
+from qcos.jobs.conceal import owner_of
 from qcos.jobs.erase import erase, mind_clock
 from qcos.jobs.lifecycle import TERMINAL
 from qcos.jobs.payloads import Kept
@@ -37,15 +38,20 @@ class Standing:
 
 
 def place_hold(act: Act, kind: str, subject: str, reason: str) -> Hold:
-    """Place a legal hold on a job, a project or the whole tenant, from now on."""
+    """Place a legal hold on a job, a project or the whole tenant, from now on.
+
+    A denied job that made way for another is held under its first id, as the one that came: whichever of the two is named.
+    """
     if kind not in KINDS:
         raise Invalid("hold.kind", "nothing a hold can cover", expected=", ".join(KINDS), got=kind[:40])
     _demand_reason(reason)
     if kind == "tenant" and subject not in ("", "*"):
         raise Invalid("hold.subject", "a tenant's hold covers all of it", expected="*", got=subject[:80])
-    subject = "*" if kind == "tenant" else subject
-    project = _project_of(act, kind, subject)
+    subject = "*" if kind == "tenant" else owner_of(subject) if kind == "job" else subject
+    project, missing = _project_of(act, kind, subject)
     act.permit("hold.place", subject, project=project, details={"kind": kind, "reason": reason})
+    if missing is not None:
+        raise missing
     store.lock(act.connection, act.tenant)
     hold = Hold(new_id("hold"), kind, subject, reason, act.principal.id, now())
     store.place(act.connection, act.tenant, hold)
@@ -69,7 +75,7 @@ def release_hold(act: Act, hold_id: str, reason: str) -> Hold:
     """
     _demand_reason(reason)
     found = store.find(act.connection, act.tenant, hold_id)
-    project = _project_of(act, found.kind, found.subject) if found is not None else ""
+    project, _ = _project_of(act, found.kind, found.subject) if found is not None else ("", None)
     kind = found.kind if found is not None else ""
     act.permit("hold.release", hold_id, project=project, details={"kind": kind, "reason": reason})
     hold = store.get(act.connection, act.tenant, hold_id)
@@ -119,14 +125,17 @@ def erase_on_request(act: Act, job_id: str, reason: str, *, dry_run: bool = Fals
         Conflict: ``erasure.held``, ``erasure.unfinished``, ``erasure.done``, ``erasure.clock``.
     """
     _demand_reason(reason)
+    project, missing = _project_of(act, "job", job_id)
+    if missing is not None:  # for those to see who may erase at all
+        act.permit("evidence.erase", job_id, details={"reason": reason})
+        raise missing
     at, found = now(), standing(act, job_id)
-    look = jobs.look(act.connection, act.tenant, job_id)
     details = {
         "early": at < found.kept.retain_until,
         "retain_until": rfc3339(found.kept.retain_until),
         "reason": reason,
     }
-    act.permit("evidence.erase", job_id, project=look.project, details=details)
+    act.permit("evidence.erase", job_id, project=project, details=details)
     mind_clock(act.connection, act.tenant, at)
     store.lock(act.connection, act.tenant)
     found = standing(act, job_id)  # again: a hold may have come before the lock
@@ -202,13 +211,18 @@ def _erasable(found: Standing) -> Due:
     return kept.due
 
 
-def _project_of(act: Act, kind: str, subject: str) -> str:
-    """Return the project in which a hold is placed; empty for the tenant. What is to be held has to exist."""
-    if kind == "project":
-        return identity.get_project(act.connection, act.tenant, subject).id
-    if kind == "job":
-        return jobs.look(act.connection, act.tenant, subject).project
-    return ""
+def _project_of(act: Act, kind: str, subject: str) -> tuple[str, NotFound | None]:
+    """Return the project in which a hold is placed, empty for the tenant; and the error for what does not exist, which is for those to see
+    who may hold at all.
+    """
+    try:
+        if kind == "project":
+            return identity.get_project(act.connection, act.tenant, subject).id, None
+        if kind == "job":
+            return jobs.look(act.connection, act.tenant, subject).project, None
+    except NotFound as error:
+        return "", error
+    return "", None
 
 
 def _demand_reason(reason: str) -> None:

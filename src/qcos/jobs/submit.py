@@ -53,10 +53,14 @@ def claim(
 
     Returns:
         One answer for each task, in order: None for a job that has ended, and for a suspect that is not to run apart.
+
+    Raises:
+        Unavailable: Database or wrapping key away.
     """
     taken: dict[Task, Claimed] = {}
     for tenant, group in by_tenant(tasks, lambda pair: pair[0].tenant).items():
         ids, alone = [task.job for task, _ in group], [task.job for task, apart in group if apart]
+        keys.newest(tenant)  # a wrapping key that is away costs no attempt: no worker was lost
         with scope(engine, tenant) as connection:
             step = Step("executing", now(), {"worker": worker})
             claimed = store.claim(connection, tenant, ids, step, alone)

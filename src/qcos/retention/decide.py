@@ -16,11 +16,12 @@ from qcos.base.limits import CLOCK_STEP_DAYS, ERASURE_GRACE_DAYS
 STEP = dt.timedelta(days=CLOCK_STEP_DAYS)
 GRACE = dt.timedelta(days=ERASURE_GRACE_DAYS)
 CONFIRMED_WITHIN = dt.timedelta(days=1)
+_FIRST = dt.datetime.min.replace(tzinfo=dt.UTC) + GRACE
 
 
 def due_before(at: dt.datetime) -> dt.datetime:
     """Return the instant: what had to be kept until then, or less, is erased at ``at``."""
-    return at - GRACE
+    return max(at, _FIRST) - GRACE
 
 
 def check_clock(known: dt.datetime, at: dt.datetime) -> None:
