@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evidence.conftest import ORIGIN, Instance, at_level, facts, make_instance
 from evidence.test_erased import prove_both
+from evidence.test_renewal import FIRST, SECOND, attach_renewals
 from evidence.test_witnesses import VKEYS, witnessed
+from qcos.base.clock import now
 from qcos.base.errors import Integrity
-from qcos.evidence.bundle import attach, seal, seal_all
+from qcos.evidence.bundle import attach, record_of, seal, seal_all
 from qcos.evidence.report import Report
 from qcos.evidence.trust import Trust
 from qcos.evidence.verify import verify
@@ -20,9 +23,11 @@ from qcos.keys.signer import GENERATORS, PrivateKeySigner
 from qcos.keys.trust import trust_document
 from qcos.ledger.proof import read_proof
 from qcos.ledger.sign import LedgerSigners
+from qcos.timestamp.archive import ArchiveStamp, hash_to_renew
 from qcos.timestamp.authority import LocalAuthority
+from qcos.timestamp.tree import grow
 
-NAMES = ("basic", "standard", "full", "batch", "countersigned", "witnessed", "pending", "erased")
+NAMES = ("basic", "standard", "full", "batch", "countersigned", "witnessed", "pending", "renewed", "erased")
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,10 @@ class Form:
     one: dict[str, Any] = field(repr=False)
     two: dict[str, Any] = field(repr=False)
     trust: Trust = field(repr=False)
-    options: dict[str, bool] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def verify(self, given: Any) -> Report:
-        return verify(given, self.trust, **self.options)  # type: ignore[arg-type] # options are flags
+        return verify(given, self.trust, **self.options)
 
 
 def make_form(name: str, folder: Path) -> Form:
@@ -43,12 +48,17 @@ def make_form(name: str, folder: Path) -> Form:
     house = countersigning(folder) if name == "countersigned" else make_instance(folder)
     jobs = ("job-one", "job-two")
     document = copy.deepcopy(house.trust)
-    options: dict[str, bool] = {}
-    if name == "batch":
-        sealed = seal_all(
-            [at_level(facts(job), "standard") for job in jobs], house.keyring.evidence, house.authority
-        )
-        made = [house.bundle(one) for one in sealed]
+    options: dict[str, Any] = {}
+    if name in ("batch", "renewed"):
+        authority = FIRST.at(0) if name == "renewed" else house.authority
+        given = [at_level(facts(job), "standard") for job in jobs]
+        made = [house.bundle(one) for one in seal_all(given, house.keyring.evidence, authority)]
+        if name == "renewed":
+            made, options = (
+                renew(made),
+                {"at": now() + dt.timedelta(days=60)},
+            )  # the first authority's days are over
+            document["timestamp"] = [FIRST.entry(), SECOND.entry()]
     else:
         level = name if name in ("basic", "full") else "full" if name == "countersigned" else "standard"
         signers = house.keyring.evidence_signers if name == "countersigned" else house.keyring.evidence
@@ -65,6 +75,14 @@ def make_form(name: str, folder: Path) -> Form:
         else:
             made = [house.bundle(one) for one in sealed]
     return Form(made[0], made[1], Trust.load(document), options)
+
+
+def renew(bundles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the bundles with one more time stamp, which both share, by a second authority."""
+    root, trees = grow([hash_to_renew(record_of(bundle)) for bundle in bundles])
+    token = SECOND.at(20).stamp_digest(root)
+    stamps = [ArchiveStamp(token, tree) for tree in trees]
+    return [attach_renewals(bundle, [stamp]) for bundle, stamp in zip(bundles, stamps, strict=True)]
 
 
 def countersigning(folder: Path) -> Instance:
