@@ -246,3 +246,18 @@ def test_an_erased_bundle_has_an_exit_code_of_its_own(
     bundle.write_text(json.dumps(document | {"job_id": "another"}))
     ran = offline("evidence", "verify", bundle, "--trust", trust, "--allow-erased")
     assert ran.code == 1 and "NOT VERIFIED" in ran.out
+
+
+def test_an_anchor_is_worth_no_more_than_the_ledgers_keys(
+    instance: Instance, proof: dict[str, Any], tmp_path: Path, offline: Run
+) -> None:
+    """R10.5: a revoked key does not count here either."""
+    receipt = {"schema": "qcos.anchor/v1", "kind": "ethereum", "size": 1, "checkpoint": proof["checkpoint"]}
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt | {"proof": None}))
+    revoked = [entry | {"revokedAt": "2020-01-01T00:00:00Z"} for entry in instance.trust["ledger"]]
+    for ledger, code in ((instance.trust["ledger"], "anchor.pending"), (revoked, "ledger.key_validity")):
+        (tmp_path / "trust.json").write_text(json.dumps(instance.trust | {"ledger": ledger}))
+        told = offline(
+            "anchor", "verify", tmp_path / "receipt.json", "--trust", tmp_path / "trust.json", "--json"
+        )
+        assert (told.code, told.json()["code"]) == (1, code)

@@ -17,10 +17,12 @@ from qcos.ledger.edge import Edge
 from qcos.ledger.files import LogFolder
 from qcos.ledger.monitor import compare, demand_fresh, observe
 from qcos.ledger.note import join, parse
+from qcos.ledger.quorum import read_witnesses
 from qcos.ledger.sign import LedgerSigners
 from qcos.ledger.tree import verify_consistency
 from qcos.ledger.trust import LedgerTrust
 from qcos.ledger.verify import verify_checkpoint
+from qcos.ledger.witness_state import WitnessFolder
 
 from .conftest import ORIGIN, make_signers
 from .log import NOW, grow
@@ -110,6 +112,16 @@ def test_a_log_that_goes_back_is_found(tmp_path: Path) -> None:
     compare(large, small, LogFolder(tmp_path))
 
 
+def test_a_log_that_went_back_with_its_files_is_found(tmp_path: Path) -> None:
+    """Restored from an old copy, it has no tile of what it showed before: that is no reason to wait for it."""
+    _, large = history(tmp_path / "now", [ENTRIES[:100], ENTRIES[100:400]])
+    (small,) = history(tmp_path / "old copy", [ENTRIES[:100]])
+    with pytest.raises(Integrity) as caught:
+        observe(large, small, TRUST, LogFolder(tmp_path / "old copy"))
+    assert caught.value.code == "ledger.rolled_back"
+    assert caught.value.details == {"old": large, "new": small}
+
+
 def test_damaged_files_are_no_split_view(tmp_path: Path) -> None:
     """Else a broken disk would accuse the log of fraud."""
     kept, note = history(tmp_path, [ENTRIES[:300], ENTRIES[300:600]])
@@ -156,6 +168,27 @@ def test_age_is_what_cosignatures_state(tmp_path: Path, signers: LedgerSigners) 
     demand_fresh(seen, 60, NOW + 59)
     with pytest.raises(Unavailable) as caught:
         demand_fresh(seen, 60, NOW + 61)
+    assert caught.value.code == "ledger.stale"
+
+
+def test_where_witnesses_are_demanded_the_logs_own_word_on_its_age_is_none(tmp_path: Path) -> None:
+    """It could sign an old tree again at any time; witnesses would not cosign it again."""
+    (note,) = history(tmp_path / "log", [ENTRIES[:10]])
+    text, lines = parse(note)
+    keys = [WitnessFolder(tmp_path / name).open_or_create(f"{name}.example") for name in ("a", "b")]
+    members = [{"vkey": str(key.vkeys[0])} for key in keys]
+    policy = read_witnesses({"quorum": 2, "keys": members})
+    stale, fresh = (key.cosign(text, at) for key, at in zip(keys, (NOW - 500, NOW), strict=True))
+    seen = observe(
+        None,
+        join(text, [*lines, *stale, *fresh]),
+        LedgerTrust(TRUST.vkeys, policy),
+        LogFolder(tmp_path / "log"),
+    )
+    demand_fresh(seen, 60, NOW)
+    demand_fresh(seen, 600, NOW, policy)
+    with pytest.raises(Unavailable) as caught:
+        demand_fresh(seen, 60, NOW, policy)
     assert caught.value.code == "ledger.stale"
 
 

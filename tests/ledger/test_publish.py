@@ -354,6 +354,23 @@ def test_a_bad_witness_neither_counts_nor_harms(
         assert (read_status(log) or {})["met"] is False
 
 
+def test_a_witness_that_says_two_times_is_kept_with_the_one_that_counts(
+    engine: sa.Engine, tmp_path: Path, signers: LedgerSigners, tenant: UUID
+) -> None:
+    """Else what is published and kept for ever would not meet the quorum for which it was published."""
+    record_acts(engine, tenant, 5)
+
+    def twice(body: bytes) -> bytes:
+        return (evil_line(body, int(time.time())) + evil_line(body, 0)).encode()
+
+    with witnesses(tmp_path, signers, 1) as good, answering(lambda h, b: say(h, 200, twice(b))) as url:
+        policy = policy_of(good, "all", (EVIL, url))
+        Sequencer(engine, tmp_path / "log", signers, ORIGIN, witnesses=Witnesses(policy)).step()
+        note = published(tmp_path / "log")
+        assert note is not None
+        verify_checkpoint(note, signers.vkeys, policy)
+
+
 def test_a_good_answer_counts_as_the_bad_ones_are_made(
     engine: sa.Engine, tmp_path: Path, signers: LedgerSigners, tenant: UUID
 ) -> None:

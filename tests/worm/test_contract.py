@@ -47,6 +47,17 @@ def test_the_same_bytes_again_are_the_same_copy(store: WormStore) -> None:
     assert store.examine(first, content=True) == []
 
 
+def test_the_same_bytes_again_are_protected_until_the_later_date(store: WormStore) -> None:
+    """A round that died is done again later, and a later checkpoint needs tiles that were copied before."""
+    first = store.keep(item(days=1))
+    longer = store.keep(item(days=3))
+    assert (longer.version, longer.digest) == (first.version, first.digest)
+    assert longer.retain_until > first.retain_until
+    store.keep(item(days=2))
+    for kept in (first, longer):
+        assert store.examine(kept, content=True) == []
+
+
 def test_other_bytes_under_a_name_are_refused_and_nothing_is_lost(store: WormStore) -> None:
     kept = store.keep(item())
     with pytest.raises(Integrity) as refused:

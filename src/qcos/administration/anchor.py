@@ -50,9 +50,9 @@ class Anchoring:
         for chain in self.chains:
             try:
                 self._begin_if_due(chain)
-                done += self._advance(chain)
-            except QcosError as error:
-                _log.warning("anchoring to %s waits: %s", chain.kind, error, extra={"code": error.code})
+            except Exception as error:
+                _waits(chain, error)
+            done += self._advance(chain)
         return done
 
     def _begin_if_due(self, chain: Chain) -> None:
@@ -75,7 +75,11 @@ class Anchoring:
             waiting = store.unfinished(connection, chain.kind)
         done = []
         for anchor in waiting:
-            seen = chain.advance(anchored_digest(anchor.note), anchor.work)
+            try:
+                seen = chain.advance(anchored_digest(anchor.note), anchor.work)
+            except Exception as error:  # one that fails holds up none behind it
+                _waits(chain, error)
+                continue
             if seen.work == anchor.work and seen.proof is None:
                 continue
             moved = replace(anchor, work=seen.work, proof=seen.proof, block_at=seen.at)
@@ -107,3 +111,11 @@ class Anchoring:
                     ],
                 )
         return moved
+
+
+def _waits(chain: Chain, error: Exception) -> None:
+    """Say why a chain waits; an answer that nobody expected is told with its place in the code."""
+    if isinstance(error, QcosError):
+        _log.warning("anchoring to %s waits: %s", chain.kind, error, extra={"code": error.code})
+    else:
+        _log.error("anchoring to %s waits: its answer is not understood", chain.kind, exc_info=error)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qcos.base.clock import rfc3339
-from qcos.base.errors import Invalid, QcosError
+from qcos.base.errors import QcosError
 from qcos.cli.job_view import instant
 from qcos.cli.listing import Column, of, show_items, show_object
 from qcos.cli.options import After, AsJson, Number, Trust, read_object, write_file
@@ -19,6 +19,7 @@ from qcos.cli.output import FAILED_CHECK, emit, members
 from qcos.client import from_environment
 from qcos.client.model import Json
 from qcos.ledger.anchor.verify import Held, verify_anchor
+from qcos.ledger.trust import read_ledger_trust
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _COLUMNS: list[Column] = [
@@ -74,7 +75,7 @@ def verify(
     Without --block everything else is checked, the block to ask the chain for is told, and the exit code is 1.
     """
     try:
-        held = verify_anchor(read_object(receipt), _vkeys(trust), block or [])
+        held = verify_anchor(read_object(receipt), read_ledger_trust(read_object(trust)).vkeys, block or [])
     except QcosError as error:
         fault = error  # the name of an except clause ends with it
         emit({"ok": False, **fault.as_dict()}, as_json, lambda console: _show_fault(console, fault))
@@ -113,14 +114,3 @@ def _show(console: Console, held: Held, value: Json) -> None:
 def _show_fault(console: Console, error: QcosError) -> None:
     console.print(Text("NOT VERIFIED", style="bold red"))
     console.print(members([("because", error.message), ("expected", error.expected), ("got", error.got)]))
-
-
-def _vkeys(trust: Path) -> list[str]:
-    listed = read_object(trust).get("ledger")
-    entries = listed if isinstance(listed, list) else []
-    vkeys = [
-        entry["vkey"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("vkey"), str)
-    ]
-    if not vkeys:
-        raise Invalid("cli.trust", "the trust document names no key of a ledger", subject=str(trust))
-    return vkeys

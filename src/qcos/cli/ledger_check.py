@@ -231,7 +231,7 @@ def _look(
         text = {"schema": _STATE, "checkpoint": seen.note, "verified": rfc3339(now())}
         write_durably(state, json.dumps(text, indent=2).encode() + b"\n")
         if max_age is not None:
-            demand_fresh(seen, max_age)
+            demand_fresh(seen, max_age, witnesses=trust.witnesses)
     except QcosError as error:
         _tell_error(error, proof, as_json)
         return error

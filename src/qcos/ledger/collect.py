@@ -235,7 +235,11 @@ class _Asked:
                 got=str(signed[0].time),
                 expected=f"about {int(now)}",
             )
-        lines = {(line.name, line.key_id): line for line in parse(note + body)[1]}
+        lines: dict[tuple[str, bytes], Line] = {}
+        for line in parse(note + body)[
+            1
+        ]:  # of two by one key the first: its time is the one that was checked
+            lines.setdefault((line.name, line.key_id), line)
         self._size = checkpoint.size
         told = self.told("cosigned", size=checkpoint.size, time=min(at or 0 for at in good.values()))
         return _Reply(told, tuple(lines[key.name, key.key_id] for key in good), tuple(good))

@@ -6,6 +6,7 @@ checkpoints that contradict each other come back as evidence that convinces othe
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from qcos.ledger.checkpoint import Checkpoint, encode, parse_body
 from qcos.ledger.edge import Edge
 from qcos.ledger.nodes import Tiles, consistency_of, nodes_of
 from qcos.ledger.note import Signed, parse
+from qcos.ledger.quorum import NOBODY, Policy
 from qcos.ledger.tile import WIDTH
 from qcos.ledger.tree import EMPTY_ROOT, hash_range, verify_consistency
 from qcos.ledger.trust import LedgerTrust
@@ -100,8 +102,11 @@ def observe(
     new, signatures = verify_checkpoint(note, trust.vkeys, trust.witnesses)
     old = parse_body(parse(kept)[0]) if kept is not None else None
     if kept is not None and old is not None:
-        compare(kept, note, reader)
         if new.size < old.size:
+            with contextlib.suppress(
+                Unavailable
+            ):  # a log that went back has no tiles of what it showed before
+                compare(kept, note, reader)
             raise Integrity(
                 "ledger.rolled_back",
                 "the log shows an older checkpoint than before",
@@ -109,6 +114,7 @@ def observe(
                 got=str(new.size),
                 details={"old": kept, "new": note},
             )
+        compare(kept, note, reader)
     else:
         _demand_root(reader, new)
     done = (
@@ -146,20 +152,32 @@ def compare(first: str, second: str, reader: Reader) -> None:
         raise _split(first, second, why, old, new, hashes) from None
 
 
-def demand_fresh(seen: Seen, max_age_s: float, now: float | None = None) -> None:
+def demand_fresh(seen: Seen, max_age_s: float, now: float | None = None, witnesses: Policy = NOBODY) -> None:
     """Demand that a checkpoint states a time not longer ago than so many seconds.
+
+    The log's own cosignature counts only where no witness is demanded: it could sign an old tree again at any time.
+
+    Args:
+        seen: The checkpoint.
+        max_age_s: Seconds.
+        now: POSIX seconds; by default the clock's.
+        witnesses: Whose cosignatures must be that young.
 
     Raises:
         Unavailable: ``ledger.stale``.
     """
     now = time.time() if now is None else now
-    if seen.time is None or now - seen.time > max_age_s:
+    young = [one.vkey for one in seen.signatures if one.time and now - one.time <= max_age_s]
+    if not young or not witnesses.met(young):
         raise Unavailable(
             "ledger.stale",
             "the log shows an old checkpoint",
             subject=f"{seen.new.origin}, {seen.new.size} entries",
             expected=f"one that was cosigned within {max_age_s:.0f} s",
-            got="no time is stated" if seen.time is None else f"{now - seen.time:.0f} s ago",
+            got="; ".join(
+                f"{one.vkey.name}: {now - one.time:.0f} s ago" for one in seen.signatures if one.time
+            )[:300]
+            or "no time is stated",
             hint="the log is idle, or stands still, or newer checkpoints are kept from you",
         )
 

@@ -64,6 +64,7 @@ class FileStore:
         with _reached(self.address):
             if not path.exists():
                 self._write(path, item.data)
+            _flush(path.parent)  # also of one that is there: whoever linked it may have died before
             present = path.read_bytes()
             if present != item.data:
                 raise Integrity(
@@ -133,7 +134,6 @@ class FileStore:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _flush(path.parent)
 
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():

@@ -107,7 +107,7 @@ class WormStore(Protocol):
         ...
 
     def keep(self, item: Item) -> Kept:
-        """Keep bytes under a name that is free; the same bytes again give the same copy.
+        """Keep bytes under a name that is free; the same bytes again give the same copy, protected until the later date.
 
         Raises:
             Integrity: ``worm.changed`` when the name holds other bytes; ``worm.unprotected`` when the store took the

@@ -90,6 +90,7 @@ class S3Store:
                     got=f"sha256:{hashlib.sha256(data).hexdigest()}",
                     hint="somebody wrote into the bucket; `qcos worm verify` shows how far it goes",
                 ) from None
+            self._lengthen(item, version)
         kept = Kept(item.name, item.digest, len(item.data), version, item.retain_until, "compliance")
         weak = [finding.message for finding in self._lock_findings(kept)]
         if weak:
@@ -142,6 +143,14 @@ class S3Store:
             ObjectLockRetainUntilDate=item.retain_until,
         )
         return str(answer.get("VersionId", ""))
+
+    def _lengthen(self, item: Item, version: str) -> None:
+        """Protect a copy that was there before for as long as it is needed now: a later checkpoint needs old tiles too."""
+        place = {"Bucket": self._place.bucket, "Key": self._place.prefix + item.name, "VersionId": version}
+        until = self._call("head_object", **place).get("ObjectLockRetainUntilDate")
+        if until is None or until < item.retain_until:
+            retention = {"Mode": "COMPLIANCE", "RetainUntilDate": item.retain_until}
+            self._call("put_object_retention", **place, Retention=retention)
 
     def _first(self, name: str) -> str:
         """Return the oldest version of a name: the one we kept, whatever was put on top of it."""

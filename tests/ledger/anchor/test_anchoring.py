@@ -148,6 +148,27 @@ def test_a_chain_that_is_away_holds_up_no_other(site: Site) -> None:
     assert (done.kind, done.size) == ("opentimestamps", size)
 
 
+def test_an_answer_nobody_expected_holds_up_neither_another_chain_nor_what_is_behind_it(site: Site) -> None:
+    """A node without a method answers null; that is a defect of one chain's, not of all."""
+    site.grow()
+
+    class Odd(Chain):
+        def advance(self, digest: bytes, work: Mapping[str, Any]) -> Anchored:
+            if work["raw"].endswith("-1"):
+                raise TypeError("int() of None")
+            return super().advance(digest, work)
+
+    odd, here = Odd(), Chain()
+    here.kind = "opentimestamps"
+    anchoring = site.anchoring(0.0, odd, here)
+    anchoring.round()
+    size = site.grow()
+    anchoring.round()
+    assert {(done.kind, done.size) for done in anchoring.round()} == {
+        (kind, size) for kind in ("ethereum", "opentimestamps")
+    }
+
+
 def test_a_finished_anchor_never_changes(site: Site) -> None:
     site.grow()
     anchoring = site.anchoring()

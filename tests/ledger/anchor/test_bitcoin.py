@@ -12,6 +12,8 @@ import random
 from typing import Any
 
 import pytest
+from opentimestamps.core.notary import BitcoinBlockHeaderAttestation
+from opentimestamps.core.timestamp import Timestamp
 
 from qcos.base.errors import Integrity, Unavailable
 from qcos.ledger.anchor.bitcoin import OpenTimestamps
@@ -19,7 +21,7 @@ from qcos.ledger.anchor.bitcoin_proof import header_hash
 from qcos.ledger.anchor.model import SCHEMA, anchored_digest
 from qcos.ledger.anchor.verify import verify_anchor
 
-from .conftest import SIGNERS, Bitcoin, checkpoint
+from .conftest import SIGNERS, Bitcoin, _serialized, checkpoint
 
 NOTE = checkpoint()
 DIGEST = anchored_digest(NOTE)
@@ -73,6 +75,32 @@ def test_it_counts_only_when_it_is_deep_enough(btc: Bitcoin) -> None:
     assert chain.advance(DIGEST, step.work).proof is None
     btc.block()
     assert chain.advance(DIGEST, step.work).proof is not None
+
+
+def test_a_block_that_is_not_deep_enough_spoils_no_other(btc: Bitcoin) -> None:
+    """Two calendars go into two blocks: the receipt of the first one holds, with the second one's promise in it."""
+    for height in (2, 0):  # of another block, too young; of the same block, and a lie
+        chain = chain_of(btc)
+        step = chain.advance(DIGEST, chain.prepare(DIGEST))
+        commitment, first = btc.waiting[0], btc.tip + 1
+        for _ in range(3):
+            btc.block()
+        commitment.attestations.add(BitcoinBlockHeaderAttestation(first + height))
+        btc.ways[commitment.msg.hex()] = _serialized(commitment)
+        done = chain.advance(DIGEST, step.work)
+        held = verify_anchor(receipt_of(dict(done.proof or {})), SIGNERS.vkeys, [])
+        assert held.confirmation.height == first
+
+
+def test_a_block_that_does_not_hold_it_is_no_anchor(btc: Bitcoin) -> None:
+    chain = chain_of(btc)
+    step = chain.advance(DIGEST, chain.prepare(DIGEST))
+    lie = Timestamp(btc.waiting[0].msg)
+    lie.attestations.add(BitcoinBlockHeaderAttestation(btc.tip + 1))
+    for _ in range(3):
+        btc.block()
+    btc.ways[lie.msg.hex()] = _serialized(lie)
+    assert chain.advance(DIGEST, step.work).proof is None
 
 
 def test_a_dead_calendar_holds_up_no_other_and_none_at_all_is_an_error(btc: Bitcoin) -> None:

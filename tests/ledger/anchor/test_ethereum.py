@@ -57,6 +57,15 @@ def test_a_receipt_verifies_offline(chain: Ethereum, anvil: Node) -> None:
     )
 
 
+def test_a_receipt_cannot_claim_another_chain(chain: Ethereum, anvil: Node) -> None:
+    """Else somebody looks the block up in the wrong chain, or takes a test net's for the main one's."""
+    receipt, block = anchored(chain, anvil)
+    receipt["proof"]["chainId"] = 1
+    with pytest.raises(Integrity) as refused:
+        verify_anchor(receipt, SIGNERS.vkeys, [block])
+    assert (refused.value.code, refused.value.got) == ("anchor.proof", "31337")
+
+
 def test_another_block_is_refused(chain: Ethereum, anvil: Node) -> None:
     receipt, block = anchored(chain, anvil)
     with pytest.raises(Integrity) as refused:

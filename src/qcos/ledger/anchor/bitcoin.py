@@ -76,7 +76,7 @@ class OpenTimestamps:
         headers: dict[str, str] = {}
         times = []
         tip = None
-        for _, attestation in attested(library, read(work["ots"])):
+        for message, attestation in attested(library, read(work["ots"])):
             height = int(attestation.height)
             tip = int(self._get("blocks/tip/height")) if tip is None else tip
             if tip - height < self.confirmations:
@@ -91,8 +91,11 @@ class OpenTimestamps:
                     expected=name,
                     got=header_hash(header),
                 )
+            parsed = library.CBlockHeader.deserialize(header)
+            if parsed.hashMerkleRoot != message:  # the calendar named a block that does not hold it
+                continue
             headers[str(height)] = header.hex()
-            times.append(library.CBlockHeader.deserialize(header).nTime)
+            times.append(parsed.nTime)
         if not headers:
             return Anchored(work)
         at = dt.datetime.fromtimestamp(min(times), dt.UTC)

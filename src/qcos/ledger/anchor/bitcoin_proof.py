@@ -35,13 +35,13 @@ def check(proof: Mapping[str, Any], digest: bytes) -> Confirmation:  # Any: JSON
         headers = {int(height): bytes.fromhex(text) for height, text in dict(proof["headers"]).items()}
         if len(headers) > _MAX_HEADERS:
             raise ValueError(f"more than {_MAX_HEADERS} headers")
-        found = [
-            _block(library, message, attestation, headers) for message, attestation in attested(library, file)
-        ]
+        found, problems = _blocks(library, attested(library, file), headers)
     except Exception as error:  # whatever the libraries raise on hostile bytes: none of it may pass
         raise _wrong("it is malformed", str(error)) from None
     if file.file_digest != digest:
         raise _wrong("it is about something else", file.file_digest.hex(), digest.hex())
+    if not found and problems:
+        raise _wrong("no block that it names holds it", "; ".join(problems))
     if not found:
         raise Integrity(
             "anchor.pending",
@@ -78,9 +78,26 @@ def header_hash(header: bytes) -> str:
     return hashlib.sha256(hashlib.sha256(header).digest()).digest()[::-1].hex()
 
 
+def _blocks(
+    library: Any, claims: list[tuple[bytes, Any]], headers: Mapping[int, bytes]
+) -> tuple[list[Confirmation], list[str]]:
+    """Return the blocks that hold it, and what is wrong with others: a calendar that lied must not spoil another's word.
+
+    A block without a header here (it was not deep enough) counts for nothing.
+    """
+    found, problems = [], []
+    for message, attestation in claims:
+        if int(attestation.height) in headers:
+            try:
+                found.append(_block(library, message, attestation, headers))
+            except Exception as error:  # whatever the libraries raise
+                problems.append(str(error))
+    return found, problems
+
+
 def _block(library: Any, message: bytes, attestation: Any, headers: Mapping[int, bytes]) -> Confirmation:
     height = int(attestation.height)
-    header = headers.get(height, b"")
+    header = headers[height]
     if len(header) != _HEADER:
         raise ValueError(f"no header of block {height}")
     parsed = library.CBlockHeader.deserialize(header)

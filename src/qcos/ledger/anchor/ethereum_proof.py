@@ -19,7 +19,6 @@ from qcos.ledger.anchor.model import Confirmation
 _TRANSACTIONS_ROOT, _NUMBER, _TIMESTAMP = 4, 8, 11  # places of a header's fields
 _LEAST_FIELDS, _MOST_FIELDS = 15, 32
 _DATA: Final = {0: 5, 1: 6, 2: 7}  # transaction type: place of its data
-_TO: Final = {0: 3, 1: 4, 2: 5}
 _MAX_HEADER: Final = 4096  # bytes; headers of today have about 650
 _MAX_NODES: Final = 64  # nodes of a branch: one for each half byte of the key, at the most
 _MAX_NODE: Final = 256 * 1024  # bytes of a node: a leaf holds a whole transaction
@@ -46,6 +45,7 @@ def check(proof: Mapping[str, Any], digest: bytes) -> Confirmation:  # Any: JSON
         kind = raw[0] if raw and raw[0] < 0x7F else 0
         transaction = rlp.decode(raw[1:] if kind else raw)
         data = transaction[_DATA[kind]]
+        signed_for = _chain_of(kind, transaction)
         stamp = int.from_bytes(fields[_TIMESTAMP], "big")
         at = dt.datetime.fromtimestamp(stamp, dt.UTC)
         height = int.from_bytes(fields[_NUMBER], "big")
@@ -59,7 +59,16 @@ def check(proof: Mapping[str, Any], digest: bytes) -> Confirmation:  # Any: JSON
             data.hex() if isinstance(data, bytes) else "",
             digest.hex(),
         )
+    if signed_for != chain:
+        raise _wrong("the transaction is of another chain", str(signed_for), str(chain))
     return Confirmation(f"ethereum:{chain}", height, "0x" + keccak(header).hex(), at)
+
+
+def _chain_of(kind: int, transaction: Any) -> int:  # Any: RLP of anybody
+    """Return the chain a transaction was signed for: its first field, or in its signature's v (EIP-155)."""
+    if kind:
+        return int.from_bytes(transaction[0], "big")
+    return (int.from_bytes(transaction[6], "big") - 35) // 2
 
 
 def _packages() -> Any:  # Any: libraries without types

@@ -11,6 +11,7 @@ from qcos.base.errors import Integrity
 from qcos.ledger.anchor import bitcoin_proof, ethereum_proof
 from qcos.ledger.anchor.model import SCHEMA, Confirmation, anchored_digest
 from qcos.ledger.checkpoint import Checkpoint
+from qcos.ledger.pinned import PinnedVkey
 from qcos.ledger.verify import verify_checkpoint
 
 _CHECKS: Final = {"ethereum": ethereum_proof.check, "opentimestamps": bitcoin_proof.check}
@@ -33,13 +34,13 @@ class Held:
 
 
 def verify_anchor(
-    receipt: Any, vkeys: Sequence[str], blocks: Sequence[str]
+    receipt: Any, vkeys: Sequence[str | PinnedVkey], blocks: Sequence[str]
 ) -> Held:  # Any: JSON from anybody
     """Check a receipt.
 
     Args:
         receipt: The receipt.
-        vkeys: Verifier keys of the ledger.
+        vkeys: Verifier keys of the ledger, with the time in which they count.
         blocks: Hashes of blocks that the verifier took from the chain by a way of his own; without any, the caller gets to
             know the block that he has to ask for.
 
