@@ -258,10 +258,12 @@ def make_execution(
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=8, application=worker)
     live = open_keys(settings, engine)
     loaded = [load(name) for name in drivers]
+    authority = Followed(live, lambda keyring: make_authority(settings, keyring))
+    authority()  # what is wrong with the settings is told now, not by the first job
     execution = Execution(
         engine,
         {d.name: d for d in loaded},
-        LiveSealer(live, Followed(live, lambda keyring: make_authority(settings, keyring))),
+        LiveSealer(live, authority),
         shipped_book(),
         worker,
         TenantKeys(engine, open_wrapper(settings)),

@@ -19,6 +19,7 @@ from qcos.evidence.bundle import attach
 from qcos.evidence.verify import verify
 from qcos.jobs.conceal import BUNDLE, open_payload
 from qcos.jobs.restamp import EVERYTHING, Restamper, expiring, keep
+from qcos.keys import store as keys
 from qcos.keys.file import FileKeyring
 from qcos.keys.trust import trust_document
 from qcos.ledger import store as ledger
@@ -112,6 +113,25 @@ def test_what_is_too_late_or_broken_is_told(
     assert (len(broken.broken), broken.leaves) == (1, [])
     assert blind.renew_due(EVERYTHING) == 0
     assert _records(world) == 0
+
+
+def test_the_stamps_of_a_revoked_authority_are_left_as_they_are(
+    world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    """The ledger's order still proves such evidence; renewed after the revocation, nothing would."""
+    keyring = FileKeyring(world.keys).open_or_create()
+    work(world.submit())
+    assert restamper.renew_due(EVERYTHING) == 1
+    work(task := world.submit())
+    with scope(world.engine, None) as connection:
+        keys.add(connection, keyring.entries)
+        keys.revoke(connection, keyring.tsa_key.key_id, now(), "stolen")
+    plan = restamper.plan(world.tenant, EVERYTHING)
+    assert plan.late == [world.job(task).bundle], "not the one that another authority had renewed before"
+    assert len(plan.leaves) == 1
+    assert restamper.renew_due(EVERYTHING) == 1
+    with scope(world.engine, world.tenant) as connection:
+        assert evidence.renewals_of(connection, world.tenant, plan.late[0]) == []
 
 
 def test_an_authority_that_ends_sooner_renews_nothing(

@@ -22,9 +22,9 @@ from qcos.base.limits import KEY_LEASE_S
 from qcos.db.engine import make_engine, scope
 from qcos.keys import store
 from qcos.keys.file import FileKeyring
-from qcos.keys.live import LiveKeyring
+from qcos.keys.live import Followed, LiveKeyring
 from qcos.keys.make import make_keys
-from qcos.keys.model import KeyEntry
+from qcos.keys.model import KeyEntry, Keyring
 from qcos.keys.open import FileStore, KeyStores
 from qcos.keys.protect import Protection
 
@@ -219,9 +219,31 @@ def test_another_key_in_the_file_is_noticed(engine: sa.Engine, tmp_path: Path) -
     (made,) = rotate(engine, tmp_path, ["Ed25519"])
     other, locator = FileStore(tmp_path, Protection()).make("evidence", "Ed25519")
     (tmp_path / locator).replace(tmp_path / made.locator)
-    with pytest.raises(Integrity) as refused:
+    for _ in range(2):  # no failure of what was to be signed: it waits until the right key is back
+        with pytest.raises(Unavailable) as refused:
+            process.refresh()
+        assert (refused.value.code, refused.value.got) == ("keys.changed", other.key_id)
+    (tmp_path / made.locator).chmod(0o644)
+    with pytest.raises(Unavailable) as refused:
         process.refresh()
-    assert (refused.value.code, refused.value.got) == ("keys.changed", other.key_id)
+    assert refused.value.code == "keys.permissions"
+
+
+def test_what_is_made_of_the_keys_waits_until_it_can_be_made(engine: sa.Engine, tmp_path: Path) -> None:
+    """R8.7: a certificate file that is gone at a rotation must not fail jobs that were paid for."""
+    wrong = [Invalid("timestamp.trust", "the pinned certificates cannot be read", subject="tsa.pem")]
+
+    def make(keyring: Keyring) -> str:
+        if wrong:
+            raise wrong.pop()
+        return keyring.tsa_key.key_id
+
+    process = live(engine, tmp_path)
+    followed = Followed(process, make)
+    with pytest.raises(Unavailable) as refused:
+        followed()
+    assert (refused.value.code, refused.value.subject) == ("timestamp.trust", "tsa.pem")
+    assert followed() == process.current().tsa_key.key_id
 
 
 def test_a_locator_is_no_path_and_a_store_must_be_there(engine: sa.Engine, tmp_path: Path) -> None:

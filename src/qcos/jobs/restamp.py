@@ -1,7 +1,8 @@
 """Renewing the time stamps of evidence before their authority's certificate expires (RFC 4998, R4.3).
 
 One hash tree over the newest time stamps of many bundles, one token over its root. A time stamp that does not
-count any more cannot be renewed: nobody can tell then what it was worth. Reading and stamping come first and
+count any more cannot be renewed: nobody can tell then what it was worth. That of an authority whose key was revoked
+is one, and a renewal would take from its bundle what the ledger's order still proves. Reading and stamping come first and
 touch nothing; then one scope writes the token, each bundle's way, and the ledger's record.
 """
 
@@ -11,6 +12,7 @@ import datetime as dt
 import hashlib
 import logging
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -28,13 +30,14 @@ from qcos.evidence.envelope import from_base64
 from qcos.evidence.store import Archived, Renewal, insert_renewal
 from qcos.identity import store as identity
 from qcos.jobs.conceal import BUNDLE, open_payload
+from qcos.keys import store as keys
 from qcos.ledger.append import append
 from qcos.ledger.record import Record, change
 from qcos.secrecy.unlock import TenantKeys
 from qcos.timestamp.fallback import Authority
 from qcos.timestamp.pinned import read_pins
 from qcos.timestamp.tree import climb, grow, pack
-from qcos.timestamp.verify import TimeInfo, verify_root
+from qcos.timestamp.verify import TimeInfo, signer_of, verify_root
 
 RENEWER: Final = "service:qcos-renewal"
 EVERYTHING: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -116,12 +119,13 @@ class Restamper:
             at: What time it is; now by default.
         """
         instant, made, known = at or now(), Plan(after=after), dict[tuple[bytes, bytes], TimeInfo]()
+        revoked = self._revoked()
         while not made.complete and len(made.leaves) < RENEWAL_BUNDLES:
             with scope(self.engine, tenant) as connection:
                 values = {"tenant": tenant, "after": made.after, "before": before, "number": RENEWAL_READ}
                 rows = connection.execute(_DUE, values).all()
             for row in rows:
-                self._look(tenant, row, before, instant, made, known)
+                self._look(tenant, row, (before, instant), made, known, revoked)
             made.complete = len(rows) < RENEWAL_READ
         return made
 
@@ -129,29 +133,39 @@ class Restamper:
         self,
         tenant: UUID,
         row: sa.Row[Any],  # Any: see _DUE
-        before: dt.datetime,
-        at: dt.datetime,
+        interval: tuple[dt.datetime, dt.datetime],
         made: Plan,
         known: dict[tuple[bytes, bytes], TimeInfo],
+        revoked: AbstractSet[bytes],
     ) -> None:
+        before, at = interval
         made.after = row.id
         expires, token, named = row.expires, row.token, row.made_at
-        if token is None:
-            try:
+        try:
+            if token is None:
                 token, info = self._initial(tenant, row, known)
-                expires, named = info.expires, info.time
-            except QcosError as error:
-                _log.error("a time stamp does not verify: %s", error, extra={"bundle": row.id})
-                made.broken.append(row.id)
-                return
+                expires, named, signer = info.expires, info.time, info.certificate
+            else:
+                signer = signer_of(token, self.trusted)
+        except QcosError as error:
+            _log.error("a time stamp does not verify: %s", error, extra={"bundle": row.id})
+            made.broken.append(row.id)
+            return
         if expires > before:
             return
-        if expires <= at:
+        if expires <= at or signer in revoked:
             made.late.append(row.id)
             return
         made.leaves.append(hashlib.sha512(token).digest())
         made.bundles.append((row.id, (row.position or 0) + 1))
         made.latest, made.newest = max(made.latest, expires), max(made.newest, named)
+
+    def _revoked(self) -> AbstractSet[bytes]:
+        """Return the certificates of the installation's authorities whose keys were revoked, DER."""
+        with scope(self.engine, None) as connection:
+            entries = keys.load(connection).entries
+        revoked = [entry for entry in entries if entry.role == "tsa" and entry.revoked_at is not None]
+        return {chain[0] for entry in revoked for chain in (entry.chain, *entry.former)}
 
     def _initial(
         self, tenant: UUID, row: sa.Row[Any], known: dict[tuple[bytes, bytes], TimeInfo]

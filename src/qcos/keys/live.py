@@ -7,15 +7,16 @@ which key it is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
-from qcos.base.errors import QcosError, Unavailable
+from qcos.base.errors import Integrity, Invalid, QcosError, Unavailable
 from qcos.base.limits import KEY_LEASE_S, KEY_POLL_S
 from qcos.db.engine import scope
 from qcos.keys import store
@@ -79,8 +80,8 @@ class LiveKeyring:
         """Look at the registry, and open other keys if it says so.
 
         Raises:
-            Unavailable: The database, or a key store, is away.
-            Integrity: A key in force cannot be opened here; nothing is signed until it can.
+            Unavailable: The database, or a key store, is away; or a key in force cannot be opened here, with the code that
+                says why: nothing is signed until it can, and what was to be signed waits.
         """
         with self._lock:
             began = self._clock()
@@ -88,7 +89,8 @@ class LiveKeyring:
                 version = store.version(connection)
             if version != self._keyring.version:
                 registry = self._registry()
-                self._keyring = self.stores.keyring(registry.entries, registry.version)
+                with _waiting():
+                    self._keyring = self.stores.keyring(registry.entries, registry.version)
                 _log.info("the keys in force were read again", extra={"version": registry.version})
             self._looked = began
             return self._keyring
@@ -99,7 +101,7 @@ class LiveKeyring:
             try:
                 each(self.refresh())
             except Unavailable as error:
-                _log.warning("the registry of keys cannot be looked at: %s", error)
+                _log.warning("the keys in force cannot be looked at: %s", error)
             except QcosError:
                 _log.exception("the keys in force cannot be opened")
 
@@ -133,9 +135,30 @@ class Followed(Generic[Made]):
         self._lock = threading.Lock()
 
     def __call__(self) -> Made:
-        """Return it."""
+        """Return it.
+
+        Raises:
+            Unavailable: As `LiveKeyring.current`; or it cannot be made of the new keys, with the code that says why.
+        """
         keyring = self._keys.current()
         with self._lock:
             if self._made is None or self._made[0] != keyring.tsa_chain:
-                self._made = (keyring.tsa_chain, self._make(keyring))
+                with _waiting():
+                    self._made = (keyring.tsa_chain, self._make(keyring))
             return self._made[1]
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """Turn what is wrong with a running installation into what passes: no job that waits for its evidence fails of it."""
+    try:
+        yield
+    except (Invalid, Integrity) as error:
+        raise Unavailable(
+            error.code,
+            error.message,
+            subject=error.subject,
+            expected=error.expected,
+            got=error.got,
+            hint=error.hint,
+        ) from error

@@ -84,6 +84,20 @@ def verify_root(token: bytes, root: bytes, trusted: Sequence[str | bytes]) -> Ti
     return _verify(token, lambda _: root, trusted)
 
 
+def signer_of(token: bytes, trusted: Sequence[str | bytes]) -> bytes:
+    """Return the DER of the pinned certificate that a token names as its signer's; nothing is verified.
+
+    Raises:
+        Integrity: ``timestamp.malformed``, ``timestamp.signers`` or ``timestamp.unpinned``.
+    """
+    try:
+        parsed = _Parsed.read(token)
+        leaf = pinned_leaf(read_pins(trusted), *_signer_name(parsed), parsed.certificates)
+    except MALFORMED as error:
+        _malformed(f"{type(error).__name__}: {error}")
+    return leaf.public_bytes(serialization.Encoding.DER)
+
+
 def _verify(token: bytes, imprint: Callable[[str], bytes], trusted: Sequence[str | bytes]) -> TimeInfo:
     pins = read_pins(trusted)
     try:
