@@ -38,6 +38,7 @@ from qcos.keys.keystore import (
 )
 from qcos.keys.live import Followed, LiveKeyring
 from qcos.keys.model import KeyEntry, Keyring
+from qcos.keys.open import has_later_keys
 from qcos.keys.signer import PublicKey
 from qcos.keys.trust import trust_document
 from qcos.keys.where import KmsAt, TokenAt, TransitAt
@@ -403,11 +404,24 @@ def attached(settings: Settings) -> Settings:
 
 
 def keyring_in_force(settings: Settings) -> Keyring:
-    """Open the keys in force for a process that needs no database: those of the registry where one runs, else the first generation."""
+    """Open the keys in force for the authority as a service: those of the registry where one runs, else the first generation.
+
+    Raises:
+        Unavailable: ``keys.generation`` when no registry runs and the authority's key was replaced: the first one may be revoked.
+    """
     try:
         beside = attached(settings)
-    except Unavailable:
-        return open_keyring(settings)
+    except Unavailable as stopped:
+        if not has_later_keys(settings.keys, "tsa"):
+            return open_keyring(settings)
+        raise Unavailable(
+            "keys.generation",
+            "the authority has keys of later generations, and nobody says which is in force",
+            subject=str(settings.keys),
+            expected="the registry of keys, in the database",
+            got=stopped.message,
+            hint=stopped.hint,
+        ) from None
     engine = make_engine(beside.database_url.get_secret_value(), pool_size=1, application="qcos-keys")
     try:
         return open_keys(settings, engine).current()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import socket
@@ -17,6 +18,8 @@ from asn1crypto import core, tsp
 from cryptography import x509
 
 from qcos.base.clock import rfc3339
+from qcos.keys.open import FileStore
+from qcos.keys.protect import Protection
 from qcos.timestamp.authority import DEFAULT_POLICY
 from qcos.timestamp.request import MAX_REQUEST_BYTES, Request, request_for
 from qcos.timestamp.verify import verify_token
@@ -153,6 +156,33 @@ def test_hostile_clients_do_not_stop_it(tsa: Tsa) -> None:
     for connection in half:
         connection.close()
     assert _status(tsa.reply(request_for(DATA).encode()))[0] == "granted"
+
+
+def test_who_sends_no_request_is_cut_off(tsa: Tsa) -> None:
+    """Else so many idle connections as are served at once would keep everybody else out."""
+    where = urlsplit(tsa.url).hostname or "", urlsplit(tsa.url).port or 0
+    silent, half = (socket.create_connection(where, timeout=30) for _ in range(2))
+    half.sendall(b"POST / HTTP/1.1\r\nHost: a\r\n")
+    for connection in (silent, half):
+        with connection, contextlib.suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
+    assert _status(tsa.reply(request_for(DATA).encode()))[0] == "granted"
+
+
+def test_a_replaced_key_is_not_taken_for_the_one_in_force(tmp_path: Path) -> None:
+    """Without the database nobody says which key counts: tokens by a revoked one would be worth nothing."""
+    data = tmp_path / "data"
+    with serving(data) as first:
+        assert _status(first.reply(request_for(DATA).encode()))[0] == "granted"
+    FileStore(data / "keys", Protection()).make("tsa", "ECDSA-P384")
+    done = subprocess.run(
+        [QCOS, "tsa", "serve", "--port", "0", "--data", str(data), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert json.loads(done.stderr)["code"] == "keys.generation"
 
 
 def test_it_takes_no_port_that_is_taken(tsa: Tsa, tmp_path: Path) -> None:

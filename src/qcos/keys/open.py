@@ -77,11 +77,20 @@ class FileStore:
         gone = []
         with folder.locked(self._directory):
             for name in _first_slots() | _optional_slots():
-                for path in self._directory.glob(f"{name}-{'[0-9a-f]' * 16}.pem"):
+                for path in self._directory.glob(_later(name)):
                     if path.name not in kept and path.stat().st_mtime < before:
                         path.unlink()
                         gone.append(path.name)
         return gone
+
+
+def has_later_keys(directory: Path, name: str) -> bool:
+    """Return whether the folder has keys of a slot beside that of the first generation."""
+    return any(directory.glob(_later(name)))
+
+
+def _later(name: str) -> str:
+    return f"{name}-{'[0-9a-f]' * 16}.pem"
 
 
 class HeldStore:
