@@ -84,6 +84,16 @@ def test_whoever_has_every_file_but_not_the_key_store_cannot_make_evidence(house
     assert "envelope" in _failed(attach(own.document, house.prove(own)), house.trust)
 
 
+def test_a_stolen_authority_cannot_date_evidence_before_the_key_store(house: Instance) -> None:
+    """Its key lies in a file, too; 300 s are allowed to clocks, but not a time at which no key was there."""
+    keyring = house.keyring
+    early = LocalAuthority(
+        keyring.tsa_key, keyring.tsa_chain, clock=lambda: keyring.created - dt.timedelta(seconds=60)
+    )
+    forged = seal(facts(), keyring.evidence, early)
+    assert _failed(attach(forged.document, house.prove(forged)), house.trust) == {"countersignature"}
+
+
 def test_a_signature_by_it_over_something_else_does_not_count(
     countersigned: dict[str, Any], house: Instance
 ) -> None:

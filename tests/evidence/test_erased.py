@@ -185,3 +185,21 @@ def test_what_is_neither_fails(given: Any, instance: Instance) -> None:
     report = verify(given, instance.trust, allow_erased=True, allow_pending=True)
     assert not report.ok and not report.erased
     assert is_erased_bundle(given) == (given == b'{"schema":"qcos.evidence.erased/v1"}')
+
+
+@pytest.mark.parametrize(
+    ("asked", "check"),
+    [
+        ({"materials": {"output": b"forged"}}, "material output"),
+        ({"level": "full"}, "level"),
+        ({"at": ERASED_AT}, "long term"),
+    ],
+)
+def test_what_only_the_payload_could_prove_is_not_passed_over(
+    erased: dict[str, Any], instance: Instance, asked: dict[str, Any], check: str
+) -> None:
+    """Who allows erased bundles does not allow any result to go with one."""
+    assert verify(erased, instance.trust, allow_erased=True).ok
+    report = verify(erased, instance.trust, allow_erased=True, **asked)
+    assert (report.erased, report.ok, failed(report)) == (True, False, {check})
+    assert report.lines()[-1].startswith("ERASED: payload erased on")

@@ -77,7 +77,7 @@ def verify(
             ``pending``).
         level: The least evidence level the caller demands (`qcos.evidence.levels`).
         allow_erased: Whether an erased bundle may pass, for which nothing but its sealing and its erasing is
-            proved (it is marked ``erased`` either way).
+            proved (it is marked ``erased`` either way): with ``materials``, ``level`` or ``at`` it fails all the same.
         at: When given, the newest time stamp must still count at this instant (UTC): its certificates not
             expired, its authority not revoked. Without it a time stamp that counted when it was made is enough.
 
@@ -94,7 +94,10 @@ def verify(
         )
     pinned = trust if isinstance(trust, Trust) else Trust.load(trust)
     if is_erased_bundle(bundle):
-        return verify_erased(bundle, pinned, allow_erased=allow_erased)
+        beyond = {f"material {name}": True for name in materials or {}}
+        beyond |= {"level": level != "basic", "long term": at is not None}
+        asked_for = [name for name, is_asked in beyond.items() if is_asked]
+        return verify_erased(bundle, pinned, asked_for, allow_erased=allow_erased)
     run = _Run(pinned, level, at)
     if run.checks.make("document", lambda: run.document(bundle)):
         run.all_checks(materials or {}, allow_pending=allow_pending)
@@ -374,7 +377,8 @@ class _Run:
         return check_keys(self.keys, info.time)
 
     def countersignature(self) -> str:
-        at = _known(self.time).time
+        made = [key.not_before for key in self.keys]  # whatever a stolen authority's token says, not before
+        at = max(_known(self.time).time, *made)
         due = [
             key.public.key_id
             for key in self.trust.keys.values()
