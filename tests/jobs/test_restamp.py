@@ -24,6 +24,7 @@ from qcos.keys.file import FileKeyring
 from qcos.keys.trust import trust_document
 from qcos.ledger import store as ledger
 from qcos.timestamp.archive import ArchiveStamp
+from qcos.timestamp.authority import LocalAuthority
 from qcos.timestamp.tree import unpack
 
 LONG = Issuer("an authority with many years before it", 9000)
@@ -132,6 +133,26 @@ def test_the_stamps_of_a_revoked_authority_are_left_as_they_are(
     assert restamper.renew_due(EVERYTHING) == 1
     with scope(world.engine, world.tenant) as connection:
         assert evidence.renewals_of(connection, world.tenant, plan.late[0]) == []
+
+
+def test_an_authority_whose_key_was_replaced_meanwhile_renews_nothing(
+    world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    """A round may be long: what an old key stamps after its time would spoil the evidence it renews."""
+    keyring = FileKeyring(world.keys).open_or_create()
+    work(task := world.submit())
+    own = LocalAuthority(keyring.tsa_key, keyring.tsa_chain)
+    old = Restamper(restamper.engine, restamper.keys, own, restamper.trusted)
+    plan = old.plan(world.tenant, EVERYTHING)
+    with scope(world.engine, None) as connection:
+        keys.add(connection, keyring.entries)
+    assert old.stamp(plan).plan.leaves
+    with scope(world.engine, None) as connection:
+        keys.replace(connection, [keyring.tsa_key.key_id], now())
+    with pytest.raises(Conflict, match="replaced or revoked") as refused:
+        old.stamp(plan)
+    assert refused.value.code == "evidence.renewal_authority"
+    assert restamper.stamp(plan).plan.bundles == [(world.job(task).bundle, 1)]
 
 
 def test_an_authority_that_ends_sooner_renews_nothing(

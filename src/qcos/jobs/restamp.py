@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +31,7 @@ from qcos.evidence.store import Archived, Renewal, insert_renewal
 from qcos.identity import store as identity
 from qcos.jobs.conceal import BUNDLE, open_payload
 from qcos.keys import store as keys
+from qcos.keys.model import KeyEntry
 from qcos.ledger.append import append
 from qcos.ledger.record import Record, change
 from qcos.secrecy.unlock import TenantKeys
@@ -119,7 +120,7 @@ class Restamper:
             at: What time it is; now by default.
         """
         instant, made, known = at or now(), Plan(after=after), dict[tuple[bytes, bytes], TimeInfo]()
-        revoked = self._revoked()
+        revoked = self._own(lambda entry: entry.revoked_at is not None)
         while not made.complete and len(made.leaves) < RENEWAL_BUNDLES:
             with scope(self.engine, tenant) as connection:
                 values = {"tenant": tenant, "after": made.after, "before": before, "number": RENEWAL_READ}
@@ -160,12 +161,12 @@ class Restamper:
         made.bundles.append((row.id, (row.position or 0) + 1))
         made.latest, made.newest = max(made.latest, expires), max(made.newest, named)
 
-    def _revoked(self) -> AbstractSet[bytes]:
-        """Return the certificates of the installation's authorities whose keys were revoked, DER."""
+    def _own(self, are: Callable[[KeyEntry], bool]) -> AbstractSet[bytes]:
+        """Return the certificates of those of the installation's authorities that are as asked, DER."""
         with scope(self.engine, None) as connection:
             entries = keys.load(connection).entries
-        revoked = [entry for entry in entries if entry.role == "tsa" and entry.revoked_at is not None]
-        return {chain[0] for entry in revoked for chain in (entry.chain, *entry.former)}
+        found = [entry for entry in entries if entry.role == "tsa" and are(entry)]
+        return {chain[0] for entry in found for chain in (entry.chain, *entry.former)}
 
     def _initial(
         self, tenant: UUID, row: sa.Row[Any], known: dict[tuple[bytes, bytes], TimeInfo]
@@ -185,13 +186,22 @@ class Restamper:
         """Stamp what a plan covers; it must cover something.
 
         Raises:
-            Conflict: ``evidence.renewal_authority`` when the new time stamp would not outlast the old ones;
+            Conflict: ``evidence.renewal_authority`` when the new time stamp would not outlast the old ones, or
+                the authority's key is not in force any more: a renewal that does not count spoils what it renews;
                 ``evidence.renewal_order`` when it would be older than one of them.
             NoTime: No authority gives a token now.
         """
         root, trees = grow(plan.leaves)
         token = self.authority.stamp_digest(root)
         info = verify_root(token, root, self.trusted)
+        if info.certificate in self._own(lambda entry: not entry.in_force):  # reading a plan takes a while
+            raise Conflict(
+                "evidence.renewal_authority",
+                "the authority's key was replaced or revoked meanwhile",
+                subject=info.authority,
+                expected="the key in force",
+                hint="run it again: the new key stamps then",
+            )
         if info.expires < plan.latest:
             raise Conflict(
                 "evidence.renewal_authority",
