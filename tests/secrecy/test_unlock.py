@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from qcos.base.errors import NotFound, Unavailable
+from qcos.base.errors import Invalid, NotFound, Unavailable
 from qcos.base.limits import TENANT_KEY_KEPT_S
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -142,3 +142,24 @@ def test_tenants_keys_move_to_another_wrapping_key(
     with scope(engine, tenant) as connection:
         assert all(row.wrapper == new.key_id for row in store.every(connection, tenant))
         assert all(row.created < dt.datetime.now(dt.UTC) for row in store.every(connection, tenant))
+
+
+def test_a_key_store_that_is_set_up_wrongly_fails_no_job(
+    engine: sa.Engine, tenant: UUID, wrapper: Counting
+) -> None:
+    """R8.7: the file of its token gone while an agent renews it, say: what was paid for waits."""
+
+    class Misled(MemoryWrapper):
+        def wrap(self, key: bytes, context: bytes) -> bytes:
+            raise Invalid("keys.secret", "the file of the key store's token cannot be used")
+
+        unwrap = wrap
+
+    misled = TenantKeys(engine, Misled(b"w" * 32))
+    with pytest.raises(Unavailable) as refused:
+        misled.newest(tenant)
+    assert refused.value.code == "payload.locked"
+    _, wrapped = TenantKeys(engine, wrapper).newest(tenant).new_payload_key("job-1")
+    with pytest.raises(Unavailable) as refused:
+        misled.open(tenant, wrapped, "job-1")
+    assert refused.value.got.startswith("keys.secret")

@@ -192,6 +192,36 @@ def test_a_source_that_knows_nothing_or_breaks_is_left_out() -> None:
     assert "only" in guard.status()["sources"]["vague"]
 
 
+def test_a_round_that_fails_ends_neither_the_thread_nor_every_token() -> None:
+    """No thread to be had for the sources, say: the clock counts as unwatched, and is asked about again."""
+
+    class Nameless(Told):
+        broken = True
+
+        @property
+        def name(self) -> str:
+            if self.broken:
+                raise RuntimeError("can't start new thread")
+            return "a"
+
+        @name.setter
+        def name(self, value: str) -> None:
+            del value
+
+    source = Nameless("a")
+    guard = _guard(Clocks(), source, refuse=True, every_s=0.01)
+    guard.start()
+    checked: list[str] = []
+    first = threading.Thread(target=lambda: checked.append(_refusal(guard)), daemon=True)
+    first.start()
+    first.join(30)
+    assert checked == ["timestamp.unwatched"]
+    Nameless.broken = False
+    source.asked.clear()
+    assert source.asked.wait(30)
+    guard.stop()
+
+
 def test_the_thread_asks_by_itself_and_at_once_after_a_jump() -> None:
     clocks = Clocks()
     source = Told("a")

@@ -16,7 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from qcos.base.clock import now
-from qcos.base.errors import Integrity, NotFound, Unavailable
+from qcos.base.errors import Integrity, Invalid, NotFound, Unavailable
 from qcos.base.limits import TENANT_KEY_KEPT_S, TENANT_KEYS_KEPT
 from qcos.db.engine import scope
 from qcos.secrecy import store
@@ -117,7 +117,10 @@ class TenantKeys:
     def _made(self, tenant: UUID, generation: int) -> TenantKey:
         """Make a generation, or take the one that somebody else has just made."""
         made = os.urandom(KEY_BYTES)
-        wrapped = self._wrapper.wrap(made, context_of(tenant, generation))
+        try:
+            wrapped = self._wrapper.wrap(made, context_of(tenant, generation))
+        except (Integrity, Invalid) as error:
+            raise _locked(tenant, generation, error) from error
         row = WrappedTenantKey(generation, wrapped, self._wrapper.key_id, now())
         with scope(self._engine, tenant) as connection:
             if store.add(connection, tenant, row):
@@ -128,7 +131,7 @@ class TenantKeys:
     def _unwrapped(self, tenant: UUID, kept: WrappedTenantKey) -> TenantKey:
         try:
             key = self._wrapper.unwrap(kept.wrapped, context_of(tenant, kept.generation))
-        except Integrity as error:
+        except (Integrity, Invalid) as error:  # of the key store's settings, say: no job is to fail of it
             raise _locked(tenant, kept.generation, error) from error
         return TenantKey(key, tenant, kept.generation)
 
@@ -144,7 +147,7 @@ class TenantKeys:
             self._kept[tenant, place] = self._kept[tenant, key.generation] = (until, key)
 
 
-def _locked(tenant: UUID, generation: int, error: Integrity | NotFound) -> Unavailable:
+def _locked(tenant: UUID, generation: int, error: Integrity | Invalid | NotFound) -> Unavailable:
     """Return the error for a key that does not open here: a fault of the installation, not of one payload."""
     return Unavailable(
         "payload.locked",

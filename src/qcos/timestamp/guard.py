@@ -118,18 +118,25 @@ class ClockGuard:
             self._thread.join()
 
     def _run(self) -> None:
-        self.poll()
-        pause = self._every_s if self._verdict() is None else min(_RETRY_S, self._every_s)
+        pause = self._round_of_asking()
         while True:
             self._wanted.wait(pause)
             if self._stopped:
                 return
             self._wanted.clear()
-            self.poll()
-            pause = self._every_s if self._verdict() is None else min(_RETRY_S, self._every_s)
+            pause = self._round_of_asking()
             if self._wanted.is_set():  # asked for while it polled: not at once again
                 self._wanted.clear()
                 pause = min(_RETRY_S, self._every_s)
+
+    def _round_of_asking(self) -> float:
+        """Ask, whatever happens: tokens wait for the first round. Returns the pause after it, seconds."""
+        try:
+            self.poll()
+        except Exception:
+            _log.exception("a round of asking the time sources failed")
+        self._first.set()
+        return self._every_s if self._verdict() is None else min(_RETRY_S, self._every_s)
 
     def poll(self) -> None:
         """Ask every source once, and keep what they agree on."""
