@@ -16,7 +16,9 @@ from qcos.administration.archive import Archive
 from qcos.administration.installation import create_tenant
 from qcos.base.errors import Conflict, NotFound, Unavailable
 from qcos.db.engine import scope
+from qcos.evidence import materials
 from qcos.evidence import store as evidence
+from qcos.evidence.materials import StoredMaterial
 from qcos.evidence.model import SealFacts
 from qcos.evidence.store import StoredBundle
 from qcos.ledger import store as ledger
@@ -56,6 +58,9 @@ class Site:
             record = Record("evidence.sealed", "user:a", sealed.bundle_id, "p", details=sealed.ledger_details)
             (appended,) = append(connection, self.tenant, [record])
             row = StoredBundle.of(sealed, appended.record_id)
+            row = replace(
+                row, document=b"\x01" + sealed.document
+            )  # as the spine seals it, for what is looked at here
             evidence.insert_bundles(connection, self.tenant, [row])
         return row
 
@@ -121,6 +126,49 @@ def test_bundles_are_copied_once_with_their_own_date(site: Site, instance: Insta
     assert {row.name: row.retain_until for row in kept} == {
         f"evidence/{site.tenant}/{row.id}": row.retain_until for row in rows
     }
+
+
+def test_materials_are_copied_before_their_bundle(site: Site, instance: Instance) -> None:
+    """R5.6: what a bundle commits to comes back with it, as sealed as it is kept; each name is a file of its own."""
+    names = ("calibration", "transpiled/0", "transpiled_0", "..")
+    with scope(site.engine, site.tenant) as connection:
+        for job in ("job-1", "job-2"):
+            rows = [
+                StoredMaterial(job, name, "sha256:00", "text/plain", b"\x01" + name.encode())
+                for name in names
+            ]
+            materials.insert(connection, site.tenant, rows)
+    row = site.seal(instance, "job-1")
+    site.act(1)
+    assert site.archive.round().bundles == 1 + len(names)
+    assert site.archive.round().bundles == 0
+    folder = f"evidence/{site.tenant}/{row.id}.materials"
+    kept = {name for name in site.store.names() if name.startswith("evidence/")}
+    assert kept == {f"evidence/{site.tenant}/{row.id}"} | {
+        f"{folder}/{name}" for name in ("calibration", "transpiled_2f0", "transpiled_5f0", "_2e_2e")
+    }
+    assert site.store.read(f"{folder}/transpiled_2f0") == b"\x01transpiled/0"
+    died = [Dying(site.store, after) for after in range(len(names))]
+    second = site.seal(instance, "job-2")
+    for store in died:
+        with pytest.raises(Unavailable):
+            Archive(site.engine, LogFolder(site.folder), store, days=30).round()  # type: ignore[arg-type]
+        assert f"evidence/{site.tenant}/{second.id}" not in set(site.store.names())
+
+
+def test_a_bundle_of_before_encryption_waits_until_it_is_encrypted(site: Site, instance: Instance) -> None:
+    """Nobody could erase a plain copy."""
+    row = site.seal(instance, "job-1")
+    with scope(site.engine, site.tenant) as connection:
+        plain = replace(row, id="qev-plain", job="job-2", document=b"{}")
+        evidence.insert_bundles(connection, site.tenant, [plain])
+    assert site.archive.round().bundles == 1
+    with scope(site.engine, site.tenant) as connection:
+        connection.exec_driver_sql(
+            "update qcos.evidence_bundle set document = '\\x0102'::bytea where id = 'qev-plain'"
+        )
+    assert site.archive.round().bundles == 1
+    assert site.store.read(f"evidence/{site.tenant}/qev-plain") == b"\x01\x02"
 
 
 class Dying:

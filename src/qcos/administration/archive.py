@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -21,7 +21,9 @@ from qcos.base.clock import now
 from qcos.base.errors import Integrity
 from qcos.base.limits import PAGE_MAX, WORM_BATCH, WORM_EXAMINED
 from qcos.db.engine import scope
+from qcos.evidence import materials
 from qcos.evidence import store as evidence
+from qcos.evidence.store import StoredBundle
 from qcos.identity import store as identity
 from qcos.ledger.append import append
 from qcos.ledger.checkpoint import parse_body
@@ -29,6 +31,7 @@ from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse
 from qcos.ledger.pieces import pieces, read
 from qcos.ledger.record import Record
+from qcos.secrecy.envelope import is_sealed
 from qcos.worm import store as noted
 from qcos.worm.model import Finding, Item, Kept, WormStore
 
@@ -46,7 +49,7 @@ class Round:
     Attributes:
         size: Entries of the newest checkpoint in the store.
         copies: Copies made.
-        bundles: How many of them are evidence bundles.
+        bundles: How many of them are evidence: bundles and their materials.
         findings: What is newly found to be wrong.
     """
 
@@ -123,24 +126,41 @@ class Archive:
         return self._keep(itertools.chain(tiles, [checkpoint]))
 
     def _copy_bundles(self, tenant: UUID) -> int:
-        """Copy bundles as they are stored: who may read the store may read no more than who may read the database."""
+        """Copy bundles as they are stored: who may read the store may read no more than who may read the database.
+
+        One of before there was encryption waits until it is encrypted: nobody could erase a plain copy.
+        """
         prefix, since = f"evidence/{tenant}/", self._sealed.get(str(tenant))
-        copied = 0
+        copied, plain = 0, False
         while True:
             with scope(self.engine, tenant) as connection:
                 rows = evidence.sealed_since(connection, tenant, since, PAGE_MAX)
                 new = noted.missing(connection, self.store.address, [prefix + row.id for row in rows])
-            copied += self._keep(
-                Item(prefix + row.id, row.document, row.retain_until)
-                for row in rows
-                if prefix + row.id in new and row.document is not None and row.retain_until > now() + _SPARE
-            )
+                wanted = [row for row in rows if prefix + row.id in new and row.retain_until > now() + _SPARE]
+                named = materials.names_of(connection, tenant, [row.job for row in wanted])
+            plain |= any(row.document is not None and not is_sealed(row.document) for row in wanted)
+            copied += self._keep(self._evidence(tenant, wanted, named))
             if len(rows) < PAGE_MAX or rows[-1].sealed_at == since:
                 break
             since = rows[-1].sealed_at
-        if rows:
+        if rows and not plain:
             self._sealed[str(tenant)] = rows[-1].sealed_at - _LATE
         return copied
+
+    def _evidence(
+        self, tenant: UUID, rows: Iterable[StoredBundle], named: Mapping[str, Sequence[str]]
+    ) -> Iterator[Item]:
+        """Yield bundles, each after its materials: one that is noted is complete."""
+        for row in rows:
+            if row.document is None or not is_sealed(row.document):
+                continue
+            name = f"evidence/{tenant}/{row.id}"
+            for material in named.get(row.job, ()):
+                with scope(self.engine, tenant) as connection:
+                    kept = materials.get(connection, tenant, row.job, material)
+                if kept is not None:  # else it was erased meanwhile
+                    yield Item(f"{name}.materials/{_plain_name(material)}", kept.payload, row.retain_until)
+            yield Item(name, row.document, row.retain_until)
 
     def _keep(self, items: Iterable[Item]) -> int:
         count = 0
@@ -205,6 +225,12 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, WORM_BATCH)):
         yield batch
+
+
+def _plain_name(name: str) -> str:
+    """Return a material's name as a file's: other bytes than letters, digits and '-' become ``_xx``."""
+    kept = (chr(b) if (chr(b).isalnum() and b < 128) or b == ord("-") else f"_{b:02x}" for b in name.encode())
+    return "".join(kept)
 
 
 def _size_of(name: str | None) -> int:

@@ -78,6 +78,18 @@ def get(connection: sa.Connection, tenant: UUID, job: str, name: str) -> StoredM
     return None if row is None else StoredMaterial(*row)
 
 
+def names_of(connection: sa.Connection, tenant: UUID, jobs: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the documents that jobs have; jobs without any are left out."""
+    table = material_table
+    query = sa.select(table.c.job, table.c.name).where(
+        table.c.tenant == tenant, table.c.job == sa.any_(sa.literal(list(jobs), sa.ARRAY(sa.Text)))
+    )
+    found: dict[str, list[str]] = {}
+    for row in connection.execute(query.order_by(table.c.job, table.c.name)):
+        found.setdefault(row.job, []).append(row.name)
+    return found
+
+
 def of_job(connection: sa.Connection, tenant: UUID, job: str) -> list[Listed]:
     """Return what documents a job has, by name."""
     table = material_table
