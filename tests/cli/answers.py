@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 DECISION: dict[str, Any] = {
-    "decision_id": "decision-2026-01-09-aa",
+    "decision_id": "dec-2026-01-09-aa",
     "allow": True,
     "reasons": [],
     "excluded": [

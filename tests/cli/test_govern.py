@@ -170,12 +170,12 @@ def test_policies_on_the_server(run: Run, wire: Wire, tmp_path: Path) -> None:
 
 def test_a_decision_is_explained_by_its_id_or_its_jobs(run: Run, wire: Wire) -> None:
     """R3.6"""
-    wire.on("GET", "decisions/decision-1", told(DECISION))
+    wire.on("GET", "decisions/dec-1", told(DECISION))
     wire.on("GET", "jobs/job-1/decision", told(DECISION))
-    wire.on("GET", "jobs/decision-2/decision", told(DECISION))
-    for name in ("decision-1", "job-1", "decision-2"):
+    wire.on("GET", "jobs/dec-2/decision", told(DECISION))
+    for name in ("dec-1", "job-1", "dec-2"):
         assert "12.50 of 3.00 USD" in run("policy", "explain", name).out
-    assert run("policy", "explain", "decision-1", "--json").json() == DECISION
+    assert run("policy", "explain", "dec-1", "--json").json() == DECISION
 
 
 def test_the_ledger_is_searched(run: Run, wire: Wire) -> None:

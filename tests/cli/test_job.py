@@ -82,7 +82,7 @@ def test_a_denial_shows_every_reason_and_ends_with_3(run: Run, wire: Wire, bell:
         "5000 of 100 shots left",
         "quota.exceeded",
         "production needs quantum-engineer",
-        "decision-2026-01-09-aa",
+        "dec-2026-01-09-aa",
     ):
         assert text in ran.err
     ran = run("job", "submit", bell, "-p", "material", "--json")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import qcos.policy
+import qcos.policy.bundle
 
 from .house import BELL, House, Person
 from .installation import QCOS
@@ -134,3 +135,23 @@ def test_without_a_server_the_reason_is_told(clean_environment: dict[str, str]) 
         told[name] = json.loads(done.stderr or done.stdout)["code"]
     assert told == {"nothing": "client.not_configured", "nobody": "client.unreachable"}
     assert "QCOS_TOKEN" not in os.environ
+
+
+def test_a_decision_is_explained_by_the_id_that_a_job_names(
+    house: House, clean_environment: dict[str, str]
+) -> None:
+    """R3.6."""
+    job = house.run()
+    decision = job["decision"]["decision_id"]
+    for name in (decision, job["job_id"]):
+        (told,) = run(house.engineer, clean_environment, "policy", "explain", name)
+        assert told["decision_id"] == decision
+
+
+def test_an_upgraded_tenant_activates_the_policies_of_this_release(
+    house: House, clean_environment: dict[str, str]
+) -> None:
+    """R3.1: without a copy of the files; they are those that a new tenant starts with."""
+    (uploaded,) = run(house.admin, clean_environment, "policy", "upload", "--note", "as shipped")
+    assert uploaded["version"] == qcos.policy.bundle.shipped().version
+    run(house.admin, clean_environment, "policy", "activate", uploaded["version"])

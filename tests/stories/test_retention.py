@@ -268,6 +268,8 @@ def test_who_may_not_hold_or_erase_does_not_learn_what_there_is(house: House) ->
     assert told[:2] == told[2:]
     with pytest.raises(NotFound):
         house.auditor.client.retention.place_hold("job", "no-such-job", "why")
+    with pytest.raises(NotFound):
+        house.admin.client.retention.erase("no-such-job", "why")
 
 
 def test_a_denied_job_is_held_under_the_id_it_was_asked_for_under(house: House) -> None:

@@ -126,8 +126,9 @@ def erase_on_request(act: Act, job_id: str, reason: str, *, dry_run: bool = Fals
     """
     _demand_reason(reason)
     project, missing = _project_of(act, "job", job_id)
-    if missing is not None:  # for those to see who may erase at all
-        act.permit("evidence.erase", job_id, details={"reason": reason})
+    if missing is not None:  # for those to see who may erase at all; others are refused as if it were there
+        if not act.may("evidence.erase", job_id, details={"early": False, "reason": reason}):
+            act.permit("evidence.erase", job_id, details={"early": True, "reason": reason})
         raise missing
     at, found = now(), standing(act, job_id)
     details = {

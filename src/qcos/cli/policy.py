@@ -31,7 +31,10 @@ _COLUMNS: list[Column] = [
     ("uploaded", lambda item: instant(item.get("uploaded_at"))),
 ]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version of a bundle: sha256:...")]
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of *.rego files.")]
+Directory = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="Directory of *.rego files; the shipped ones when left out."),
+]
 
 
 @app.command("list")
@@ -52,10 +55,7 @@ def show(version: Version, as_json: AsJson = False) -> None:
 
 @app.command()
 def test(
-    directory: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="Directory of *.rego files; the shipped ones when left out."),
-    ] = None,
+    directory: Directory = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the Rego tests of a directory here, without a server. Exit code 1 unless all pass."""
@@ -71,15 +71,15 @@ def test(
 
 @app.command()
 def upload(
-    directory: Directory,
+    directory: Directory = None,
     note: Annotated[str, typer.Option(help="What it changes, and why.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Keep a directory's policies on the server. They decide nothing until activated."""
+    """Keep a directory's policies on the server, or those that this release ships. They decide nothing until activated."""
     with server_extra("policy upload"):
         from qcos.policy import bundle  # on the way to the engine, which is an optional package
 
-        files = bundle.load(directory).files
+        files = (bundle.shipped() if directory is None else bundle.load(directory)).files
     with from_environment() as client:
         answer = client.policies.upload(files, note=note)
     emit(answer, as_json, lambda console: console.print(members(_told(answer))))
@@ -109,7 +109,7 @@ def explain(
 
 
 def _decision(client: Client, name: str) -> Decision:
-    if name.startswith("decision-"):
+    if name.startswith("dec-"):
         with contextlib.suppress(NotFound):  # a job may be called so, too
             return client.policies.decision(name)
     return client.jobs.decision(name)

@@ -58,9 +58,13 @@ def claim(
         Unavailable: Database or wrapping key away.
     """
     taken: dict[Task, Claimed] = {}
-    for tenant, group in by_tenant(tasks, lambda pair: pair[0].tenant).items():
+    groups = by_tenant(tasks, lambda pair: pair[0].tenant)
+    for (
+        tenant
+    ) in groups:  # before any is taken: a wrapping key that is away costs no attempt, for no worker was lost
+        keys.newest(tenant)
+    for tenant, group in groups.items():
         ids, alone = [task.job for task, _ in group], [task.job for task, apart in group if apart]
-        keys.newest(tenant)  # a wrapping key that is away costs no attempt: no worker was lost
         with scope(engine, tenant) as connection:
             step = Step("executing", now(), {"worker": worker})
             claimed = store.claim(connection, tenant, ids, step, alone)
