@@ -31,7 +31,7 @@ backend list
 config show|set
 tsa serve
 worm copy|restore|status|verify
-anchor list|get|verify
+key list|rotate|revoke|request|certify
 witness serve
 """
 
