@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from qcos.base.errors import Conflict
 from qcos.base.limits import CLOCK_STEP_DAYS, ERASURE_GRACE_DAYS
 from qcos.retention.decide import check_clock, check_confirmation, due_before, rule_of
-from qcos.retention.model import Hold
 
 AT = dt.datetime(2033, 1, 9, 12, tzinfo=dt.UTC)
 _LEAPS = st.timedeltas(dt.timedelta(days=-4000), dt.timedelta(days=4000))
@@ -56,19 +55,3 @@ def test_somebody_has_to_know_what_day_it_is(said: dt.date, believed: bool) -> N
 
 def test_rules_are_said_as_people_say_them() -> None:
     assert (rule_of(1), rule_of(2555)) == ("retention 1 day", "retention 2555 days")
-
-
-@pytest.mark.parametrize(
-    ("kind", "subject", "covered"),
-    [
-        ("job", "job-1", {"job-1", "job-1~dec-1"}),
-        ("project", "p", {"job-1", "job-1~dec-1", "job-2"}),
-        ("tenant", "*", {"job-1", "job-1~dec-1", "job-2", "job-3"}),
-    ],
-)
-def test_what_a_hold_covers(kind: str, subject: str, covered: set[str]) -> None:
-    jobs = {"job-1": "p", "job-1~dec-1": "p", "job-2": "p", "job-3": "q"}
-    hold = Hold("hold-1", kind, subject, "why", "user:carol", AT)
-    assert {job for job, project in jobs.items() if hold.covers(job, project)} == covered
-    released = Hold("hold-1", kind, subject, "why", "user:carol", AT, "user:carol", AT, "over")
-    assert not any(released.covers(job, project) for job, project in jobs.items())

@@ -393,16 +393,6 @@ def without_task(connection: sa.Connection, tenant: UUID, older_than_s: float) -
     ]
 
 
-def counts_by_state(connection: sa.Connection, tenant: UUID) -> dict[str, int]:
-    """Return how many jobs are in each state."""
-    return {
-        row[0]: row[1]
-        for row in connection.execute(
-            sa.select(job.c.state, sa.func.count()).where(job.c.tenant == tenant).group_by(job.c.state)
-        )
-    }
-
-
 _MOVE_DENIED = """
     update qcos.job j set id = j.id || '~' || j.decision
      where j.tenant = %(tenant)s and j.id = %(id)s and j.state = 'denied'

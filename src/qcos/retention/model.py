@@ -36,13 +36,6 @@ class Hold:
     released_at: dt.datetime | None = None
     release_reason: str | None = None
 
-    def covers(self, job_id: str, project: str) -> bool:
-        """Tell whether it holds a job: a denied one that made way for another keeps the holds of its first id."""
-        if self.released_at is not None:
-            return False
-        named = {"job": job_id.partition("~")[0], "project": project, "tenant": "*"}
-        return named[self.kind] == self.subject
-
 
 @dataclass(frozen=True, slots=True)
 class Due:
