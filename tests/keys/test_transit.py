@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import hvac
@@ -269,6 +270,9 @@ def test_an_answer_that_is_none_is_not_taken_for_one(label: str, bao: Bao) -> No
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhtml",
         b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{",
+        b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 472 Standby\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
         b"",
     ]
     for answer in answers:
@@ -279,6 +283,9 @@ def test_an_answer_that_is_none_is_not_taken_for_one(label: str, bao: Bao) -> No
             with pytest.raises(Unavailable) as refused:
                 TransitWrapper(Server(at))
             assert refused.value.code in ("keys.store_answer", "keys.store_away")
+            role = replace(at, token_file=None, role_id="r", secret_id_file=bao.secret("s"))
+            with pytest.raises(Unavailable):
+                Server(role)
 
 
 def _answer_all(listener: socket.socket, answer: bytes) -> None:

@@ -28,6 +28,7 @@ _AWAY: Final = (
     *(refused.VaultDown, refused.InternalServerError, refused.BadGateway, refused.RateLimitExceeded),
     *(refused.VaultNotInitialized, OSError),  # all of requests, and a CA file that is gone
 )
+_WRONG: Final = (refused.InvalidRequest, refused.InvalidPath)
 _DENIED: Final = (refused.Forbidden, refused.Unauthorized)
 
 
@@ -62,6 +63,8 @@ class Server:
             answer = self._patient(lambda: self._logged_in(lambda client: client.read(path)))
         except refused.InvalidPath:
             return None
+        except refused.InvalidRequest as error:
+            raise self._odd(error) from None
         return None if answer is None else _data(answer)
 
     def write(self, path: str, data: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
@@ -75,7 +78,7 @@ class Server:
             return _data(
                 self._patient(lambda: self._logged_in(lambda client: client.write_data(path, data=data)))
             )
-        except (refused.InvalidRequest, refused.InvalidPath) as error:
+        except _WRONG as error:
             raise Rejected(str(error)[:300]) from None
 
     def _logged_in(self, question: Callable[[Client], Value]) -> Value:
@@ -90,6 +93,8 @@ class Server:
         for attempt in range(1, KEYSTORE_ATTEMPTS + 1):
             try:
                 return call()
+            except _WRONG:  # what that means, the caller knows
+                raise
             except _DENIED as error:
                 raise self._denied(error) from None
             except _AWAY as error:
@@ -104,6 +109,9 @@ class Server:
                         if certificate
                         else "is it running, reachable and unsealed? It is asked again",
                     ) from None
+            except refused.VaultError as error:  # a gateway's 504, a standby's 472
+                if attempt == KEYSTORE_ATTEMPTS:
+                    raise self._odd(error) from None
             time.sleep(KEYSTORE_PAUSE_S * attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -130,10 +138,12 @@ class Server:
                     at.role_id, secret_id=secret, use_token=False, mount_point=at.approle_mount
                 )
             )
-        except (refused.InvalidRequest, refused.InvalidPath) as error:
+        except _WRONG as error:
             raise self._denied(error) from None
-        token: str = answer["auth"]["client_token"]
-        return token
+        try:
+            return str(answer["auth"]["client_token"])
+        except (LookupError, TypeError):
+            raise self._odd(answer) from None
 
     def _client(self, token: str) -> Client:
         client = getattr(self._own, "client", None)
@@ -151,6 +161,15 @@ class Server:
             self._own.client = client
         client.token = token
         return client
+
+    def _odd(self, answer: object) -> Unavailable:
+        return Unavailable(
+            "keys.store_answer",
+            "the key store answers something else than it should",
+            subject=self.at.url,
+            got=f"{type(answer).__name__}: {answer}"[:300] if isinstance(answer, Exception) else "",
+            hint="is QCOS_TRANSIT_URL the server's, and what is between healthy? It is asked again",
+        )
 
     def _denied(self, error: Exception) -> Unavailable:
         return Unavailable(
