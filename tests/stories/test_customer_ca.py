@@ -249,3 +249,19 @@ def test_openssl_issues_for_the_authority(
             break
     assert report.facts["authority"] == "CN=Stamps of the house"
     assert PURPOSES["tsa"] == "1.3.6.1.5.5.7.3.8"
+
+
+def test_the_local_ca_is_revoked_though_the_customers_certified_its_authority(
+    own: Installation, operator: Client, tenant: House
+) -> None:
+    """The authority's own key is not in other hands: it is replaced, as by a rotation, and not revoked."""
+    before = {
+        item["role"]: item["key_id"] for item in operator.keys.list()["items"] if item["state"] == "active"
+    }
+    done = operator.keys.revoke(before["tsa-ca"], reason="backup disk lost")
+    assert done["revoked"] == [before["tsa-ca"]]
+    assert {item["role"] for item in done["made"]} == {"tsa-ca", "tsa"}
+    states = {item["key_id"]: item["state"] for item in operator.keys.list()["items"]}
+    assert states[before["tsa"]] in ("retiring", "retired")
+    report = verify(tenant.bundle(tenant.run()["job_id"]), trust_of(own))
+    assert report.ok, report.reason

@@ -98,7 +98,12 @@ def plan_revocation(act: Act, key_id: str) -> Plan:
     entry = _find(entries, key_id)
     if not entry.in_force or entry.algorithm in OPTIONAL.get(entry.role, ()):
         return Plan(entries, None)
-    replaced = [one.key_id for one in _taken_along(entries, entry) if one.in_force]
+    roles = (
+        {"tsa"} if entry.role == "tsa-ca" else set()
+    )  # a new CA has a new authority, whoever certified the old one
+    replaced = [
+        one.key_id for one in entries if one.in_force and (one.role in roles or one.key_id == entry.key_id)
+    ]
     return Plan(entries, entry.role, (entry.algorithm,), tuple(replaced))
 
 
