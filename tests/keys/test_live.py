@@ -209,7 +209,10 @@ def test_who_is_killed_between_key_and_registry_leaves_nothing_half_done(
     known = [entry.locator for entry in registry(engine)]
     assert files.sweep(known, time.time() - 3600) == [], "its maker may be about to register it"
     os.utime(orphan, (1, 1))
+    half = tmp_path / ".new-0123456789abcdef"
+    os.link(orphan, half)  # killed between the two names of a file
     assert files.sweep(known, time.time() - 3600) == [orphan.name]
+    assert not half.exists()
     assert {entry.locator for entry in made} <= {path.name for path in tmp_path.iterdir()}
     assert [signer.key_id for signer in live(engine, tmp_path).current().evidence] == [e.key_id for e in made]
 

@@ -76,6 +76,9 @@ class FileStore:
         kept = {*registered, *(f"{name}.pem" for name in _first_slots())}
         gone = []
         with folder.locked(self._directory):
+            folder.sweep(
+                self._directory
+            )  # a copy of a private key, when its writer was killed at the very end
             for name in _first_slots() | _optional_slots():
                 for path in self._directory.glob(_later(name)):
                     if path.name not in kept and path.stat().st_mtime < before:
