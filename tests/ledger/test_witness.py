@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,12 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcos.base.errors import Conflict, Integrity, Invalid
+from qcos.base.limits import WITNESS_CONNECTIONS
 from qcos.ledger.checkpoint import Checkpoint, encode, parse_body
 from qcos.ledger.note import Vkey, join, parse, parse_vkey, sign_line, verify
 from qcos.ledger.sign import LedgerSigners
 from qcos.ledger.submission import MAX_SUBMISSION_BYTES, write_submission
 from qcos.ledger.tree import EMPTY_ROOT
 from qcos.ledger.witness import Answer, Witness
+from qcos.ledger.witness_server import WitnessServer
 from qcos.ledger.witness_state import WitnessFolder, WitnessKeys
 
 from . import reference
@@ -389,3 +392,18 @@ def test_the_encoding_is_that_of_the_specification(log: Log) -> None:
     head, _, rest = write_submission(3, log.proof(3, 5), note).decode().partition("\n\n")
     assert head.split("\n") == ["old 3", *(encode(value) for value in log.proof(3, 5))]
     assert rest == note
+
+
+def test_a_place_without_a_thread_is_free_again(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is out of threads for a moment a witness loses no place for ever."""
+    server = WitnessServer(witness, "127.0.0.1", 0)
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        for _ in range(2 * WITNESS_CONNECTIONS):
+            with socket.socket() as connection, pytest.raises(RuntimeError):
+                server.process_request(connection, ("127.0.0.1", 1))
+    server.server_close()

@@ -76,16 +76,23 @@ class WitnessServer(ThreadingHTTPServer):
             self.shutdown_request(request)
             return
         self.due(request, WITNESS_REQUEST_S)
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be had: the place is free again
+            self._left(request)
+            raise
 
     def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         """Serve a connection to its end."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._guard:
-                self._due.pop(request, None)
-            self._places.release()
+            self._left(request)
+
+    def _left(self, request: socket.socket) -> None:
+        with self._guard:
+            self._due.pop(request, None)
+        self._places.release()
 
     def server_close(self) -> None:
         """Stop listening, and end the connections that are open."""
