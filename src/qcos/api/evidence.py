@@ -18,7 +18,7 @@ from qcos.administration.renewal import renew as keep_renewal
 from qcos.api.answers import answer, instant
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.reach import opened, readable, see
-from qcos.app import trust_of
+from qcos.app import Api, trust_of
 from qcos.base.canonical import digest
 from qcos.base.clock import now
 from qcos.base.errors import Conflict
@@ -183,7 +183,7 @@ async def sign_cose(request: Request, job_id: str) -> Response:
     job, stored = await see(request, lambda caller: _kept(caller, job_id))
     payload = payload_of(await _document(request, job, stored))
     # Between the scopes: stamping may ask an authority elsewhere.
-    data = await run_in_threadpool(_signed_cose, request, payload, stored.id)
+    data = await run_in_threadpool(signed_cose, app_of(request), payload, stored.id)
 
     def record(caller: Act) -> None:
         _kept(caller, job_id)
@@ -201,16 +201,20 @@ async def sign_cose(request: Request, job_id: str) -> Response:
     return Response(data, 201, media_type=cose.MEDIA_TYPE)
 
 
-def _signed_cose(request: Request, payload: bytes, bundle_id: str) -> bytes:
-    api = app_of(request)
-    return cose.signed_statement(
-        payload,
-        api.keyring.evidence[0],
-        api.restamper.authority,
-        issuer=api.settings.origin,
-        subject=bundle_id,
-        at=now(),
-    )
+def signed_cose(api: Api, payload: bytes, bundle_id: str) -> bytes:
+    """Sign with the keys in force, anew when they were changed meanwhile: the authority may have taken its time."""
+    while True:
+        keyring = api.keys.current()
+        signed = cose.signed_statement(
+            payload,
+            keyring.evidence[0],
+            api.restamper.authority,
+            issuer=api.settings.origin,
+            subject=bundle_id,
+            at=now(),
+        )
+        if api.keys.holds(keyring):
+            return signed
 
 
 def _stored(caller: Act, job_id: str) -> tuple[Look, StoredBundle | None]:
