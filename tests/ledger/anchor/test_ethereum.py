@@ -89,7 +89,7 @@ def test_a_crash_after_sending_sends_the_same_again_and_pays_once(chain: Ethereu
     before = int(anvil.call("eth_getTransactionCount", address, "latest"), 16)
     work = chain.prepare(digest)
     for _ in range(3):
-        chain._send(work["raw"])
+        chain._send(work)
     anvil.mine(4)
     assert chain.advance(digest, work).proof is not None
     assert int(anvil.call("eth_getTransactionCount", address, "latest"), 16) == before + 1
@@ -108,6 +108,18 @@ def test_a_reorganisation_throws_it_out_and_it_goes_in_again(chain: Ethereum, an
     done = chain.advance(digest, work)
     assert done.proof is not None
     verify_anchor(receipt_of(checkpoint(), dict(done.proof)), SIGNERS.vkeys, [])
+
+
+def test_a_transaction_whose_place_was_taken_is_told(chain: Ethereum, anvil: Node) -> None:
+    """The key paid for something else meanwhile: silence would look like waiting."""
+    one, other = (anchored_digest(checkpoint(size)) for size in (70_000, 70_001))
+    work, taking = chain.prepare(one), chain.prepare(other)
+    assert chain.advance(other, taking).proof is None
+    anvil.mine(1)
+    with pytest.raises(Unavailable, match="took this one's place"):
+        chain.advance(one, work)
+    anvil.mine(4)
+    assert chain.advance(other, taking).proof is not None
 
 
 def test_among_other_transactions_of_its_block(chain: Ethereum, anvil: Node) -> None:

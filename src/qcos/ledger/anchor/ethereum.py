@@ -92,7 +92,7 @@ class Ethereum:
         """Send the very transaction that was kept, or find it in a block that is deep enough."""
         receipt = self._call("eth_getTransactionReceipt", work["hash"])
         if receipt is None:  # not in a block: never sent, waiting, or thrown out by a reorganisation
-            self._send(work["raw"])
+            self._send(work)
             return Anchored(work)
         height = int(receipt["blockNumber"], 16)
         if int(self._call("eth_blockNumber"), 16) - height < self.confirmations:
@@ -137,9 +137,17 @@ class Ethereum:
             found += [bytes.fromhex(str(by_id[n])[2:]) for n in range(len(part))]
         return found
 
-    def _send(self, raw: str) -> None:
-        answer = self._post(_request("eth_sendRawTransaction", (raw,)))
+    def _send(self, work: Mapping[str, Any]) -> None:
+        answer = self._post(_request("eth_sendRawTransaction", (work["raw"],)))
         error = answer.get("error")
+        spent = error and "nonce too low" in str(error.get("message", "")).lower()
+        if spent and self._call("eth_getTransactionReceipt", work["hash"]) is None:
+            raise Unavailable(
+                "anchor.unavailable",
+                "another transaction of the same key took this one's place: this anchor will not come, a later one may",
+                subject=work["hash"],
+                hint="use the key for nothing else, and with one installation only",
+            )
         if error and not any(
             word in str(error.get("message", "")).lower() for word in ("already", "known", "nonce too low")
         ):
