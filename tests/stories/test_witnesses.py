@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ def waits(house: House, pair: list[Away]) -> None:
     job = house.run()
     pending = house.engineer.http.get(f"/jobs/{job['job_id']}/evidence").json()
     assert pending["proof"]["ledger"] is None
-    told = status(house)
+    for _ in range(300):  # until the sequencer has numbered it and the witnesses were asked
+        told = status(house)
+        if told["published"] < told["size"] and told["witnesses"]["met"] is False:
+            break
+        time.sleep(0.1)
     assert told["published"] < told["size"] and told["witnesses"]["met"] is False
     assert {one["name"]: one["outcome"] for one in told["witnesses"]["witnesses"]} == {
         "w1.example": "cosigned",

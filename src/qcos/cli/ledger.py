@@ -69,7 +69,10 @@ def _show_status(console: Console, found: Json) -> None:
         members(
             [
                 *((name, found.get(name)) for name in ("origin", "size", "published", "quorum")),
-                ("withheld", f"{told['withheld_s']} s: too few witnesses" if told.get("withheld_s") else ""),
+                (
+                    "withheld",
+                    f"{told.get('withheld_s', 0)} s: too few witnesses" if told.get("met") is False else "",
+                ),
             ]
         )
     )
