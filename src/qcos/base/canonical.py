@@ -65,11 +65,18 @@ def digest_of(value: Any) -> str:  # Any: any JSON value
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any: any JSON value
+def loads_strict(
+    data: bytes | str, *, subject: str = "document", halves: bool = False
+) -> Any:  # Any: any JSON value
     """Parse JSON, refusing duplicate names, NaN, deep nesting and halves of characters.
 
     A half of a character (an unpaired surrogate) is no text (RFC 8785, 3.2.2.2): neither can it be hashed nor
     shown, so whoever prints or stores what was read would fail later, and elsewhere.
+
+    Args:
+        data: The document.
+        subject: What it is, for the error.
+        halves: Let halves of characters pass: for a caller who says where they stand.
 
     Raises:
         Invalid: ``json.syntax``, ``json.duplicate`` or ``json.depth``.
@@ -96,7 +103,7 @@ def loads_strict(data: bytes | str, *, subject: str = "document") -> Any:  # Any
 
     try:
         value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-        if _HALF.search(text):  # pairs of halves are well and good
+        if not halves and _HALF.search(text):  # pairs of halves are well and good
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
     except (ValueError, RecursionError) as error:

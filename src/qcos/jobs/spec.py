@@ -85,7 +85,7 @@ def read_spec(body: bytes) -> JobSpec:
             expected=f"at most {MAX_REQUEST_BYTES} bytes",
             got=f"{len(body)} bytes",
         )
-    document = loads_strict(body, subject="Job Spec")
+    document = loads_strict(body, subject="Job Spec", halves=True)  # they are pointed at below
     problems = list(_unkept_texts(document, "")) if b"\\u" in body else []
     problems = problems or list(_schema_problems(document))
     sources = list(_decoded_sources(document, problems)) if isinstance(document, dict) else []
