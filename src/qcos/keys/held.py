@@ -8,7 +8,7 @@ from typing import Protocol
 
 from qcos.base.errors import Integrity, Invalid, Unavailable
 from qcos.keys.model import Algorithm, Signer
-from qcos.keys.signer import PublicKey
+from qcos.keys.signer import PublicHalf, PublicKey
 
 
 class Maker(Protocol):
@@ -45,7 +45,7 @@ def makes_none(store: str, algorithm: Algorithm, makes: str) -> Invalid:
     )
 
 
-class HeldSigner:
+class HeldSigner(PublicHalf):
     """Signs in a key store. Safe for many threads if the store is.
 
     Every signature is checked before it is given away: a key store that answers with another key, or wrongly,
@@ -57,32 +57,12 @@ class HeldSigner:
         where: Where the key lies, for messages.
     """
 
-    __slots__ = ("_public", "_sign", "_where")
+    __slots__ = ("_sign", "_where")
 
     def __init__(self, public: PublicKey, sign: Callable[[bytes], bytes], where: str) -> None:
-        self._public = public
+        super().__init__(public)
         self._sign = sign
         self._where = where
-
-    @property
-    def key_id(self) -> str:
-        """Return the first 16 hex digits of the SHA-256 of the SPKI."""
-        return self._public.key_id
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """Return the algorithm."""
-        return self._public.algorithm
-
-    @property
-    def public_bytes(self) -> bytes:
-        """Return the raw public key."""
-        return self._public.raw
-
-    @property
-    def spki(self) -> bytes:
-        """Return the DER SubjectPublicKeyInfo."""
-        return self._public.spki
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature over the data.

@@ -30,19 +30,13 @@ GENERATORS: Final[dict[Algorithm, Callable[[], PrivateKey]]] = {
 _ECDSA: Final = ec.ECDSA(hashes.SHA512())
 
 
-class PrivateKeySigner:
-    """Signs with a private key held in memory. Safe for many threads."""
+class PublicHalf:
+    """What every signer says of its key, wherever the private half lies."""
 
-    __slots__ = ("_key", "_public")
+    __slots__ = ("_public",)
 
-    def __init__(self, key: PrivateKey) -> None:
-        self._key = key
-        self._public = PublicKey(key.public_key())
-
-    @property
-    def private_key(self) -> PrivateKey:
-        """Return the key itself, for those who store it or issue certificates with it."""
-        return self._key
+    def __init__(self, public: PublicKey) -> None:
+        self._public = public
 
     @property
     def key_id(self) -> str:
@@ -63,6 +57,21 @@ class PrivateKeySigner:
     def spki(self) -> bytes:
         """Return the DER SubjectPublicKeyInfo."""
         return self._public.spki
+
+
+class PrivateKeySigner(PublicHalf):
+    """Signs with a private key held in memory. Safe for many threads."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: PrivateKey) -> None:
+        super().__init__(PublicKey(key.public_key()))
+        self._key = key
+
+    @property
+    def private_key(self) -> PrivateKey:
+        """Return the key itself, for those who store it or issue certificates with it."""
+        return self._key
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature over the data."""
