@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import hvac
 import pytest
@@ -24,7 +24,11 @@ from qcos.keys.where import TransitAt
 PIN = "1234-user"
 SO_PIN = "12345678"
 
-MakeToken = Callable[[], str]
+
+class MakeToken(Protocol):
+    """Makes a token, with a label of its own unless told."""
+
+    def __call__(self, label: str = "") -> str: ...
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +50,8 @@ def softhsm(component: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def new_token(softhsm: Path) -> MakeToken:
     """Return what makes a new token and returns its label."""
 
-    def make() -> str:
-        label = f"qcos-{secrets.token_hex(4)}"
+    def make(label: str = "") -> str:
+        label = label or f"qcos-{secrets.token_hex(4)}"
         command = [
             "softhsm2-util",
             "--init-token",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,6 +155,14 @@ def test_a_module_that_is_none_is_said_so(module: str) -> None:
 
 def test_a_token_that_is_not_there_is_waited_for(softhsm: Path) -> None:
     assert _code(lambda: Token(TokenAt(str(softhsm), "nobody's", PIN)), Unavailable) == "keys.token_away"
+
+
+def test_a_token_that_comes_a_moment_later_is_opened(softhsm: Path, new_token: MakeToken) -> None:
+    label = f"qcos-{secrets.token_hex(4)}"
+    later = threading.Timer(0.5, new_token, [label])
+    later.start()
+    Token(TokenAt(str(softhsm), label, PIN))
+    later.join()
 
 
 def test_two_tokens_of_one_label_are_told_apart_by_serial_or_slot(at: TokenAt) -> None:

@@ -31,12 +31,19 @@ def job_of_days(house: House, days: int, **parts: Any) -> str:
 
 
 def pass_time(house: House, time: dt.timedelta) -> int:
-    """Erase what of this house is due some time from now; its clock was watched all the while. Others' clocks are not believed."""
-    with scope(house.qcos.engine, house.tenant) as connection:
-        store.set_known_time(connection, house.tenant, now() + time - DAY)
-    done = erase_due(house.qcos.engine, at=now() + time)
-    assert house.tenant not in done.stopped
-    return done.erased
+    """Erase what of this house is due some time from now; its clock was watched all the while. Others' clocks are not believed.
+
+    The installation's own round notes the true time in between, now and then: what was not believed is asked again.
+    """
+    erased = 0
+    for _ in range(10):
+        with scope(house.qcos.engine, house.tenant) as connection:
+            store.set_known_time(connection, house.tenant, now() + time - DAY)
+        done = erase_due(house.qcos.engine, at=now() + time)
+        erased += done.erased
+        if house.tenant not in done.stopped:
+            return erased
+    raise AssertionError("the clock is never believed")
 
 
 def evidence(house: House, job_id: str) -> dict[str, Any]:

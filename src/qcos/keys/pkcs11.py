@@ -16,6 +16,7 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -47,6 +48,7 @@ Value = TypeVar("Value")
 Session = Any  # the binding is not typed
 
 _NONCE: Final = 12
+_OPENS_WITHIN_S: Final = 3.0
 _PROBE: Final = b"qcos: does this key still work?"
 _KEPT: Final = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
 _DOES_NOT_OPEN: Final = (
@@ -69,7 +71,18 @@ class Token:
         self._module = _module(at.module)
         self._session: Session | None = None
         self._age = (os.getpid(), self._module.age)
-        self.run(lambda session: None)
+        self._open()
+
+    def _open(self) -> None:
+        """Open a session, asking for a short while: modules miss a token while another process writes to it."""
+        until = time.monotonic() + _OPENS_WITHIN_S
+        while True:
+            try:
+                return self.run(lambda session: None)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def run(self, work: Callable[[Session], Value], *, write: bool = False) -> Value:
         """Do something in the token's session, opening it anew once when it is lost.
