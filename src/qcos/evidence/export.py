@@ -14,7 +14,7 @@ from asn1crypto import tsp
 from qcos.base.errors import Integrity, Invalid, QcosError
 from qcos.evidence.envelope import from_base64, to_base64
 from qcos.evidence.shape import read_bundle
-from qcos.evidence.verify import ALGORITHMS
+from qcos.evidence.signed import ALGORITHMS
 
 SIGSTORE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
