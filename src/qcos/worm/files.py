@@ -61,7 +61,7 @@ class FileStore:
     def keep(self, item: Item) -> Kept:
         """Keep bytes: written aside, flushed, linked into place (which never replaces), then protected."""
         path = self._folder / item.name
-        with _reached(self.address):
+        with _reached(self.address), self._locked():
             if not path.exists():
                 self._write(path, item.data)
             _flush(path.parent)  # also of one that is there: whoever linked it may have died before
@@ -121,10 +121,8 @@ class FileStore:
                 yield str((Path(parent) / name).relative_to(self._folder))
 
     def _write(self, path: Path, data: bytes) -> None:
-        making = self._folder / _MAKING
-        for folder in (making, path.parent):
-            self._make(folder)
-        temporary = making / f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._make(path.parent)
+        temporary = self._folder / _MAKING / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -134,6 +132,14 @@ class FileStore:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder: what one process has linked into place, another must not make immutable before it is unlinked aside."""
+        self._make(self._folder / _MAKING)
+        with (self._folder / _MAKING / "lock").open("ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():
