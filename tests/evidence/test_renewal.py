@@ -6,6 +6,7 @@ import base64
 import copy
 import dataclasses
 import datetime as dt
+import hashlib
 from typing import Any
 
 import pytest
@@ -145,7 +146,7 @@ def test_evidence_of_level_full_is_renewed_like_any_other(instance: Instance) ->
 def attach_renewals(bundle: dict[str, Any], stamps: list[ArchiveStamp]) -> dict[str, Any]:
     record = record_of(bundle)
     for stamp in stamps:
-        record = record.renewed(stamp)
+        record = record.continued(stamp)
     return {**bundle, "proof": {**bundle["proof"], "evidenceRecord": to_base64(record.encode())}}
 
 
@@ -229,14 +230,39 @@ def test_a_new_chain_begins_with_a_stronger_hash(instance: Instance, sealed: lis
     """Hash-tree renewal (RFC 4998, 5.2): a new chain covers the object and every older time stamp."""
     bundle = _bundle(instance, sealed[0], [])
     record = record_of(bundle)
-    signature = bundle["proof"]["envelope"]["signatures"][0]["sig"]
-    data = base64.b64decode(signature)
-    token = SECOND.at(20).stamp_digest(hash_to_rehash(record.chains, data, "sha512"))
-    bundle["proof"]["evidenceRecord"] = to_base64(record.rehashed(ArchiveStamp(token), "sha512").encode())
-    assert verify(bundle, _trust(instance), at=_days(60)).ok
-    wrong = SECOND.at(20).stamp_digest(hash_to_renew(record))
-    bundle["proof"]["evidenceRecord"] = to_base64(record.rehashed(ArchiveStamp(wrong), "sha512").encode())
-    assert _failed(verify(bundle, _trust(instance)))["renewal"] == "timestamp.imprint"
+    data = base64.b64decode(bundle["proof"]["envelope"]["signatures"][0]["sig"])
+
+    def with_chain(covered: bytes, name: str, day: float = 20) -> dict[str, Any]:
+        """With a token over what is said to be covered."""
+        token = SECOND.at(day).stamp_digest(covered, name)
+        return attach_renewals(bundle, [ArchiveStamp(token)])
+
+    for name in ("sha512", "sha3_512"):
+        covered = hash_to_rehash(record.chains, data, name)
+        token = SECOND.at(20).stamp_digest(covered, name)
+        rehashed = record.rehashed(ArchiveStamp(token), name)
+        proof = {**bundle["proof"], "evidenceRecord": to_base64(rehashed.encode())}
+        report = verify({**bundle, "proof": proof}, _trust(instance), at=_days(60))
+        assert report.ok, report.reason
+        assert detached_digest({**bundle, "proof": proof}) == sealed[0].document_digest
+
+    good = with_chain(hash_to_rehash(record.chains, data, "sha3_512"), "sha3_512")
+    (told,) = [check.detail for check in verify(good, _trust(instance)).checks if check.name == "renewal"]
+    assert told.endswith("by CN=second, hashed anew with sha3-512")
+    assert verify(good, _trust(instance)).facts["renewals"][0]["hash"] == "sha3-512"
+    wrong = {
+        "the token alone": hash_to_renew(dataclasses.replace(record, hashes=("sha3_512",))),
+        "another object": hash_to_rehash(record.chains, data + b".", "sha3_512"),
+        "the object alone": hashlib.new("sha3_512", data).digest(),
+    }
+    for what, covered in wrong.items():
+        failed = _failed(verify(with_chain(covered, "sha3_512"), _trust(instance)))
+        assert failed["renewal"] == "timestamp.imprint", what
+    late = with_chain(hash_to_rehash(record.chains, data, "sha3_512"), "sha3_512", 31)
+    assert _failed(verify(late, _trust(instance)))["renewal"] == "timestamp.late"
+    weak = with_chain(hash_to_rehash(record.chains, data, "sha256"), "sha256")
+    assert _failed(verify(weak, _trust(instance)))["renewal"] == "evidence.field"
+    assert "weaker imprint" in verify(weak, _trust(instance)).reason
 
 
 def test_a_certificate_among_the_issuers_stamps_nothing(instance: Instance) -> None:

@@ -15,6 +15,7 @@ from evidence.test_witnesses import VKEYS, witnessed
 from qcos.base.clock import now
 from qcos.base.errors import Integrity
 from qcos.evidence.bundle import attach, record_of, seal, seal_all
+from qcos.evidence.envelope import from_base64
 from qcos.evidence.report import Report
 from qcos.evidence.trust import Trust
 from qcos.evidence.verify import verify
@@ -23,11 +24,22 @@ from qcos.keys.signer import GENERATORS, PrivateKeySigner
 from qcos.keys.trust import trust_document
 from qcos.ledger.proof import read_proof
 from qcos.ledger.sign import LedgerSigners
-from qcos.timestamp.archive import ArchiveStamp, hash_to_renew
+from qcos.timestamp.archive import ArchiveStamp, hash_to_rehash, hash_to_renew
 from qcos.timestamp.authority import LocalAuthority
 from qcos.timestamp.tree import grow
 
-NAMES = ("basic", "standard", "full", "batch", "countersigned", "witnessed", "pending", "renewed", "erased")
+NAMES = (
+    "basic",
+    "standard",
+    "full",
+    "batch",
+    "countersigned",
+    "witnessed",
+    "pending",
+    "renewed",
+    "rehashed",
+    "erased",
+)
 
 
 @dataclass(frozen=True)
@@ -49,15 +61,13 @@ def make_form(name: str, folder: Path) -> Form:
     jobs = ("job-one", "job-two")
     document = copy.deepcopy(house.trust)
     options: dict[str, Any] = {}
-    if name in ("batch", "renewed"):
-        authority = FIRST.at(0) if name == "renewed" else house.authority
+    if name in ("batch", "renewed", "rehashed"):
+        authority = house.authority if name == "batch" else FIRST.at(0)
         given = [at_level(facts(job), "standard") for job in jobs]
         made = [house.bundle(one) for one in seal_all(given, house.keyring.evidence, authority)]
-        if name == "renewed":
-            made, options = (
-                renew(made),
-                {"at": now() + dt.timedelta(days=60)},
-            )  # the first authority's days are over
+        if name != "batch":
+            made = renew(made) if name == "renewed" else rehash(made)
+            options = {"at": now() + dt.timedelta(days=60)}  # the first authority's days are over
             document["timestamp"] = [FIRST.entry(), SECOND.entry()]
     else:
         level = name if name in ("basic", "full") else "full" if name == "countersigned" else "standard"
@@ -81,6 +91,22 @@ def renew(bundles: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the bundles with one more time stamp, which both share, by a second authority."""
     root, trees = grow([hash_to_renew(record_of(bundle)) for bundle in bundles])
     token = SECOND.at(20).stamp_digest(root)
+    stamps = [ArchiveStamp(token, tree) for tree in trees]
+    return [attach_renewals(bundle, [stamp]) for bundle, stamp in zip(bundles, stamps, strict=True)]
+
+
+def rehash(bundles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the bundles with a new chain of another hash (RFC 4998, 5.2), whose time stamp both share."""
+    leaves = [
+        hash_to_rehash(
+            record_of(bundle).chains,
+            from_base64(bundle["proof"]["envelope"]["signatures"][0]["sig"], ""),
+            "sha3_512",
+        )
+        for bundle in bundles
+    ]
+    root, trees = grow(leaves, "sha3_512")
+    token = SECOND.at(20).stamp_digest(root, "sha3_512")
     stamps = [ArchiveStamp(token, tree) for tree in trees]
     return [attach_renewals(bundle, [stamp]) for bundle, stamp in zip(bundles, stamps, strict=True)]
 

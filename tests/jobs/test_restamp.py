@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import hashlib
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +180,105 @@ def test_an_authority_that_is_behind_renews_nothing(
         behind.renew_due(EVERYTHING)
     assert refused.value.code == "evidence.renewal_order"
     assert verify(_bundle(world, restamper, task), _trust(world), allow_pending=True).ok
+
+
+def _rehash(world: World, restamper: Restamper, after: str = "", most: int | None = None) -> int:
+    """As the administrator's act does; ``most``: as if it was stopped after so many."""
+    plan = restamper.plan(world.tenant, now(), after=after, hash_name="sha3_512")
+    assert not plan.late
+    assert not plan.broken
+    if most is not None:
+        del plan.leaves[most:], plan.bundles[most:]
+    if not plan.leaves:
+        return 0
+    with scope(world.engine, world.tenant) as connection:
+        keep(connection, world.tenant, restamper.stamp(plan))
+    return len(plan.leaves)
+
+
+def _tlv(data: bytes) -> tuple[bytes, list[bytes]]:
+    """Read one DER value by hand: its content, and the values in it as they are encoded."""
+
+    def end(at: int) -> tuple[int, int]:
+        length, begin = data[at + 1], at + 2
+        if length >= 0x80:
+            begin += length & 0x7F
+            length = int.from_bytes(data[at + 2 : begin], "big")
+        return begin, begin + length
+
+    begin, stop = end(0)
+    parts, at = [], begin
+    while at < stop:
+        _, after = end(at)
+        parts.append(data[at:after])
+        at = after
+    return data[begin:stop], parts
+
+
+def _sequence(content: bytes) -> bytes:
+    return b"\x30\x82" + len(content).to_bytes(2, "big") + content
+
+
+def _root_by_hand(bundle: dict[str, Any], chains: list[bytes], stamp: bytes) -> bytes:
+    """RFC 4998, 5.2 and 4.3, in other words: what the first time stamp of the newest chain has to be over."""
+    signature = base64.b64decode(bundle["proof"]["envelope"]["signatures"][0]["sig"])
+    older = _sequence(b"".join(chains[:-1]))
+    node = hashlib.sha3_512(hashlib.sha3_512(signature).digest() + hashlib.sha3_512(older).digest()).digest()
+    parts = _tlv(stamp)[1]
+    for number, hashes in enumerate(_tlv(parts[0])[1] if len(parts) == 2 else []):
+        beside = [_tlv(one)[0] for one in _tlv(hashes)[1]]
+        assert number or node in beside
+        node = hashlib.sha3_512(b"".join(sorted(beside if number == 0 else [*beside, node]))).digest()
+    return node
+
+
+def test_a_new_chain_with_a_stronger_hash(
+    world: World, work: Callable[..., None], restamper: Restamper, tmp_path: Path
+) -> None:
+    """R4.3: hash-tree renewal (RFC 4998, 5.3) of bundles that were renewed and others; in parts; by hand and OpenSSL."""
+    tasks = [world.submit() for _ in range(3)]
+    work(*tasks)
+    assert restamper.renew_due(EVERYTHING) == 3
+    work(alone := world.submit())
+    assert _rehash(world, restamper, most=2) == 2, "stopped"
+    assert _rehash(world, restamper) == 2, "goes on with those that are left"
+    assert _rehash(world, restamper) == 0, "nothing rests on the older hash any more"
+    (tmp_path / "authority.pem").write_text(LONG.entry()["certificate"])
+    in_fifteen_years = now() + dt.timedelta(days=15 * 365)
+    for task, renewals in ((tasks[0], 2), (tasks[2], 2), (alone, 1)):
+        bundle = _bundle(world, restamper, task)
+        report = verify(bundle, _trust(world), allow_pending=True, at=in_fifteen_years)
+        assert report.ok, report.reason
+        assert [one["hash"] for one in report.facts["renewals"]] == ["sha512", "sha3-512"][-renewals:]
+        record = base64.b64decode(bundle["proof"]["evidenceRecord"])
+        chains = _tlv(_tlv(record)[1][2])[1]
+        stamp = _tlv(chains[-1])[1][0]
+        (tmp_path / "token").write_bytes(_tlv(stamp)[1][-1])
+        root = _root_by_hand(bundle, chains, stamp)
+        command = ["openssl", "ts", "-verify", "-digest", root.hex(), "-sha3-512", "-token_in"]
+        files = ["-in", str(tmp_path / "token"), "-CAfile", str(tmp_path / "authority.pem")]
+        done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60)
+        assert "Verification: OK" in done.stdout + done.stderr
+
+
+def test_renewals_go_on_with_the_stronger_hash(
+    world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    """Whoever has begun with it stays with it: chains of it are renewed in it, others move when they are due."""
+    work(before := world.submit())
+    assert _rehash(world, restamper) == 1
+    work(after := world.submit())
+    assert restamper.renew_due(now() + dt.timedelta(days=90)) == 0, "nothing is due"
+    assert restamper.renew_due(EVERYTHING) == 2
+    for task, renewals in ((before, 2), (after, 1)):
+        report = verify(_bundle(world, restamper, task), _trust(world), allow_pending=True)
+        assert report.ok, report.reason
+        assert [one["hash"] for one in report.facts["renewals"]] == ["sha3-512"] * renewals
+    with scope(world.engine, world.tenant) as connection:
+        (placed,) = ledger.search(connection, world.tenant, act="evidence.renewed").items
+    details = placed.record.details
+    assert (details["bundles"], details["rehashed"]) == (2, 1)
+    assert details["root"].startswith("sha3-512:")
 
 
 def test_it_goes_on_in_parts(world: World, work: Callable[..., None], restamper: Restamper) -> None:

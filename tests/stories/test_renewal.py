@@ -18,7 +18,9 @@ def test_the_administrator_renews_time_stamps(
     denied = run(house.engineer, clean_environment, "evidence", "renew", "--all", code=3)
     assert denied[0]["details"]["act"] == "evidence.renew" if "details" in denied[0] else denied[0]["act"]
     (nothing,) = run(house.admin, clean_environment, "evidence", "renew")
-    assert nothing == {"bundles": 0, "late": 0, "broken": 0, "renewals": []}, "nothing is due for years"
+    assert nothing == {"bundles": 0, "rehashed": 0, "late": 0, "broken": 0, "renewals": []}, (
+        "nothing is due for years"
+    )
 
     def renew(bundles: int) -> str:
         command = ("evidence", "renew", "--all", "--reason", "a rehearsal")
@@ -35,13 +37,21 @@ def test_the_administrator_renews_time_stamps(
     renew(1)
     second = house.run()
     renew(2)
+    command = ("evidence", "renew", "--hash", "sha3-512", "--reason", "SHA-512 gets weak")
+    (anew,) = run(house.admin, clean_environment, *command)
+    assert (anew["bundles"], anew["rehashed"], anew["late"], anew["broken"]) == (2, 2, 0, 0)
+    (record,) = house.records(object=anew["renewals"][0])
+    assert record["details"]["root"].startswith("sha3-512:")
+    (again,) = run(house.admin, clean_environment, *command)
+    assert again["bundles"] == 0, "all of it rests on the new hash"
     trust = tmp_path / "trust.json"
     trust.write_text(json.dumps(house.qcos.trust))
-    for job, count in ((first, 2), (second, 1)):
+    for job, count in ((first, 3), (second, 2)):
         file = tmp_path / f"{job['job_id']}.json"
         file.write_text(json.dumps(house.bundle(job["job_id"])))
         report = _verified(house, clean_environment, file, trust, "now")
         assert len(report["facts"]["renewals"]) == count
+        assert report["facts"]["renewals"][-1]["hash"] == "sha3-512"
         assert {"renewal", "long term"} <= {check["name"] for check in report["checks"]}
         late = run(
             house.engineer,

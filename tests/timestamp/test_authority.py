@@ -42,7 +42,7 @@ def test_openssl_accepts_a_token(authority: LocalAuthority, pem: Path, tmp_path:
 
 def test_openssl_gets_an_answer_to_its_request(authority: LocalAuthority, pem: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(DATA)
-    for option in ("-sha256", "-sha384", "-sha512"):
+    for option in ("-sha256", "-sha384", "-sha512", "-sha3-512"):
         query, reply = tmp_path / "query", tmp_path / "reply"
         _openssl("ts", "-query", "-data", tmp_path / "data", option, "-cert", "-out", query)
         reply.write_bytes(authority.reply(query.read_bytes()))

@@ -16,7 +16,7 @@ class Moody:
     def __init__(self, token: bytes) -> None:
         self.token, self.works, self.asked = token, True, 0
 
-    def stamp_digest(self, digest: bytes) -> bytes:
+    def stamp_digest(self, digest: bytes, hash_name: str = "sha512") -> bytes:
         self.asked += 1
         if not self.works:
             raise NoTime("timestamp.remote", "no answer", got="silence")

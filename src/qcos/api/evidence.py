@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -100,6 +100,10 @@ class RenewalOrder(BaseModel):
         description="Those whose certificates expire until then (RFC 3339); by default as the duty.",
     )
     all: bool = Field(default=False, description="All of them, whenever they expire.")
+    hash: Literal["sha3-512"] | None = Field(
+        default=None,
+        description="Also those that rest on an older hash: a new chain over the evidence and all its time stamps.",
+    )
     after: str = Field(
         default="", max_length=200, description="`next` of the answer before; empty: from the first."
     )
@@ -113,14 +117,15 @@ async def renew(request: Request, order: RenewalOrder) -> Response:
     before = instant(order.before, "before") or now() + dt.timedelta(days=api.settings.tsa_renewal_days)
     await act(request, demand_right)
     until = EVERYTHING if order.all else before
-    plan = await run_in_threadpool(api.restamper.plan, tenant, until, after=order.after)
+    name = order.hash.replace("-", "_") if order.hash is not None else None
+    plan = await run_in_threadpool(api.restamper.plan, tenant, until, after=order.after, hash_name=name)
     found: dict[str, Any] = {
         "late": len(plan.late),
         "broken": len(plan.broken),
         "next": None if plan.complete else plan.after,
     }
     if not plan.leaves:
-        return answer({"renewal_id": None, "bundles": 0, **found})
+        return answer({"renewal_id": None, "bundles": 0, "rehashed": 0, **found})
     stamped = await run_in_threadpool(api.restamper.stamp, plan)
     kept = await act(request, lambda caller: keep_renewal(caller, stamped, order.reason))
     return answer({**kept, **found}, 201)

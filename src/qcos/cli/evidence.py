@@ -37,6 +37,12 @@ class Form(StrEnum):
     ro_crate = "ro-crate"
 
 
+class Hash(StrEnum):
+    """What evidence can be hashed anew with, as a later one than the others."""
+
+    sha3_512 = "sha3-512"
+
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Fetch evidence bundles; verify them offline."
 )
@@ -216,25 +222,38 @@ def renew(
         typer.Option(metavar="TIME", help="Those that count no longer than this instant (RFC 3339)."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them, whenever they expire.")] = False,
+    hash_name: Annotated[
+        Hash | None,
+        typer.Option(
+            "--hash",
+            help="Also those that rest on an older hash than this: a new chain over the evidence and all its time stamps.",
+        ),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Renew time stamps before their authority's certificate expires: one new token over all that are due (RFC 4998).
 
-    The server does this by itself in time; this is for doing it now. Exit code 1 when some could not be renewed.
+    With --hash, all that rest on an older hash are hashed anew before that gets weak (hash-tree renewal); stopped, run it again.
+    The server does this by itself in time what expires; this is for doing it now. Exit code 1 when some could not be renewed.
     """
-    total = {"bundles": 0, "late": 0, "broken": 0}
+    total = {"bundles": 0, "rehashed": 0, "late": 0, "broken": 0}
     renewals: list[str] = []
     with from_environment() as client:
         after: str | None = ""
         while after is not None:
             done = client.jobs.renew_evidence(
-                before=before, everything=everything, after=after, reason=reason
+                before=before,
+                everything=everything,
+                hash_name=hash_name.value if hash_name is not None else None,
+                after=after,
+                reason=reason,
             )
             total = {name: count + int(done[name]) for name, count in total.items()}
             renewals += [str(done["renewal_id"])] if done["renewal_id"] else []
             after = done["next"]
-    text = f"{total['bundles']} renewed, {total['late']} too late, {total['broken']} broken"
+    anew = f" ({total['rehashed']} with a new hash)" if total["rehashed"] else ""
+    text = f"{total['bundles']} renewed{anew}, {total['late']} too late, {total['broken']} broken"
     emit({**total, "renewals": renewals}, as_json, lambda console: console.print(text))
     if total["late"] or total["broken"]:
         raise typer.Exit(FAILED_CHECK)

@@ -113,18 +113,26 @@ class Jobs:
         return self._transport.call("GET", path, params=params, timeout_s=wait_s + 30.0).body
 
     def renew_evidence(
-        self, *, before: str | None = None, everything: bool = False, after: str = "", reason: str = ""
+        self,
+        *,
+        before: str | None = None,
+        everything: bool = False,
+        hash_name: str | None = None,
+        after: str = "",
+        reason: str = "",
     ) -> Json:
         """Renew the time stamps of evidence: a governed act, one token for many bundles.
 
         Args:
             before: Those whose certificates expire until this instant (RFC 3339); as the server's duty by default.
             everything: All of them.
+            hash_name: Also those that rest on an older hash than this (``sha3-512``): they begin a new chain.
             after: ``next`` of the answer before; ask until it is null.
             reason: Kept in the ledger.
         """
         body: Json = {"all": everything, "after": after, "reason": reason}
         body |= {"before": before} if before is not None else {}
+        body |= {"hash": hash_name} if hash_name is not None else {}
         return cast(
             Json, self._transport.call("POST", "evidence/renewals", json=body, timeout_s=600.0).json()
         )

@@ -200,7 +200,7 @@ def attach(
         ledger_proof: Of the record ``evidence.sealed``.
         decision_proof: Of the record ``policy.decided``, against the same checkpoint: of it only what the
             other does not say already goes into the bundle.
-        renewals: Later archive time stamps, oldest first.
+        renewals: Later archive time stamps, oldest first; one with another hash than the one before begins a chain.
 
     Raises:
         Integrity: ``evidence.document`` when what was stored is no bundle.
@@ -214,7 +214,7 @@ def attach(
     if renewals:
         record = record_of(bundle)
         for stamp in renewals:
-            record = record.renewed(stamp)
+            record = record.continued(stamp)
         bundle["proof"]["evidenceRecord"] = to_base64(record.encode())
     return in_reading_order(bundle)
 

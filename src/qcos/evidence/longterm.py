@@ -10,7 +10,7 @@ from qcos.base.clock import rfc3339
 from qcos.base.errors import Integrity
 from qcos.evidence.trust import Trust, TrustedAuthority
 from qcos.evidence.validity import authority_of, check_authority, check_order
-from qcos.timestamp.archive import EvidenceRecord
+from qcos.timestamp.archive import RENEWAL_HASHES, EvidenceRecord, spelled
 from qcos.timestamp.chain import Revoked, check_until, verify_record
 from qcos.timestamp.verify import TimeInfo
 
@@ -30,6 +30,7 @@ def check_renewals(record: EvidenceRecord, signature: bytes, trust: Trust) -> li
     try:
         infos = verify_record(record, signature, trust.certificates, revoked)
         for info in infos[1:]:
+            _check_strength(info)
             check_authority(authority_of(trust, info), info.time)
         if infos[-1].certificate in revoked:
             raise Integrity(
@@ -42,6 +43,16 @@ def check_renewals(record: EvidenceRecord, signature: bytes, trust: Trust) -> li
         error.subject = RECORD
         raise
     return infos
+
+
+def _check_strength(info: TimeInfo) -> None:
+    if info.hash_name not in RENEWAL_HASHES:
+        raise Integrity(
+            "evidence.field",
+            "a weaker imprint than evidence has",
+            expected=" or ".join(map(spelled, RENEWAL_HASHES)),
+            got=spelled(info.hash_name),
+        )
 
 
 def check_doubted(authority: TrustedAuthority, renewals: Sequence[TimeInfo], index: int | None) -> str:

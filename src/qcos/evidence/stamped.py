@@ -12,7 +12,7 @@ from qcos.evidence.longterm import RECORD, check_long_term, check_renewals
 from qcos.evidence.model import milliseconds
 from qcos.evidence.run import Run, differs, known
 from qcos.evidence.validity import authority_of, check_authority, check_keys
-from qcos.timestamp.archive import read_record
+from qcos.timestamp.archive import read_record, spelled
 from qcos.timestamp.tree import climb
 from qcos.timestamp.verify import verify_root
 
@@ -50,9 +50,17 @@ def check_timestamp(run: Run) -> str:
 def check_renewal(run: Run) -> str:
     """Demand that the time stamp was renewed without a gap."""
     run.stamps = check_renewals(known(run.record), run.signatures[0], run.trust)
-    later = [{"time": rfc3339(one.time), "authority": one.authority} for one in run.stamps[1:]]
+    later = [
+        {"time": rfc3339(one.time), "authority": one.authority, "hash": spelled(one.hash_name)}
+        for one in run.stamps[1:]
+    ]
     run.facts["renewals"] = later
-    return "renewed " + ", ".join(f"at {one['time']} by {one['authority']}" for one in later)
+    told, used = [], run.stamps[0].hash_name
+    for one, info in zip(later, run.stamps[1:], strict=True):
+        anew = f", hashed anew with {one['hash']}" if info.hash_name != used else ""
+        told.append(f"at {one['time']} by {one['authority']}{anew}")
+        used = info.hash_name
+    return "renewed " + ", ".join(told)
 
 
 def check_newest(run: Run) -> str:

@@ -49,6 +49,7 @@ renewal_table = sa.Table(
     sa.Column("token", sa.LargeBinary, nullable=False),
     sa.Column("expires", sa.DateTime(timezone=True), nullable=False),
     sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
 )
 archive_table = sa.Table(
     "evidence_archive",
@@ -70,12 +71,14 @@ class Renewal:
         token: DER TimeStampToken over the root of their hash tree.
         expires: Until when the authority's certificates are valid, UTC.
         made_at: The time it names, UTC.
+        hash: Of its tree and imprint, one of `qcos.timestamp.archive.RENEWAL_HASHES`.
     """
 
     id: str
     token: bytes
     expires: dt.datetime
     made_at: dt.datetime
+    hash: str = "sha512"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +182,39 @@ def insert_renewal(
         ) from None
 
 
+def hashes_used(connection: sa.Connection, tenant: UUID) -> set[str]:
+    """Return with which hashes a tenant's evidence was renewed."""
+    query = sa.select(renewal_table.c.hash).where(renewal_table.c.tenant == tenant).distinct()
+    return set(connection.execute(query).scalars())
+
+
 def renewals_of(connection: sa.Connection, tenant: UUID, bundle_id: str) -> list[tuple[bytes, bytes]]:
     """Return tokens and packed trees of a bundle's renewals, oldest first."""
+    return renewals_of_all(connection, tenant, [bundle_id]).get(bundle_id, [])
+
+
+def renewals_of_all(
+    connection: sa.Connection, tenant: UUID, bundles: Sequence[str]
+) -> dict[str, list[tuple[bytes, bytes]]]:
+    """Return the same for many bundles, in one round trip; those without renewals are left out."""
     query = (
-        sa.select(renewal_table.c.token, archive_table.c.tree)
+        sa.select(archive_table.c.bundle, renewal_table.c.token, archive_table.c.tree)
         .join_from(
             archive_table,
             renewal_table,
             (renewal_table.c.tenant == archive_table.c.tenant)
             & (renewal_table.c.id == archive_table.c.renewal),
         )
-        .where(archive_table.c.tenant == tenant, archive_table.c.bundle == bundle_id)
-        .order_by(archive_table.c.position)
+        .where(
+            archive_table.c.tenant == tenant,
+            archive_table.c.bundle == sa.any_(sa.cast(list(bundles), sa.ARRAY(sa.Text))),
+        )
+        .order_by(archive_table.c.bundle, archive_table.c.position)
     )
-    return [(row.token, row.tree) for row in connection.execute(query)]
+    found: dict[str, list[tuple[bytes, bytes]]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.bundle, []).append((row.token, row.tree))
+    return found
 
 
 def get(connection: sa.Connection, tenant: UUID, bundle_id: str) -> StoredBundle:

@@ -23,6 +23,9 @@ from qcos.timestamp.tree import ReducedHashTree
 MAX_RECORD_BYTES: Final = 2 * 1024 * 1024  # a renewal adds 2 to 4 kB; one a year for centuries
 MAX_STAMPS: Final = 400  # archive time stamps in one record
 
+RENEWAL_HASHES: Final = ("sha512", "sha3_512")
+"""What archive time stamps are made with, in the order they go when one gets weak: never back."""
+
 _TREE_TAG: Final = 0xA2  # [2] IMPLICIT SEQUENCE OF PartialHashtree
 
 
@@ -131,6 +134,18 @@ class EvidenceRecord:
         """Return the record with one more chain (hash-tree renewal)."""
         return EvidenceRecord((*self.chains, (stamp,)), (*self.hashes, hash_name))
 
+    def continued(self, stamp: ArchiveStamp) -> EvidenceRecord:
+        """Return the record with one more time stamp: in its newest chain, or in a new one when it has another hash.
+
+        Raises:
+            Integrity: ``timestamp.record`` when the stamp's token is none.
+        """
+        try:
+            hash_name = imprint_hash(stamp.token)
+        except MALFORMED as error:
+            raise _unreadable(f"{type(error).__name__}: {error}") from None
+        return self.renewed(stamp) if hash_name == self.hashes[-1] else self.rehashed(stamp, hash_name)
+
     def original(self) -> EvidenceRecord:
         """Return the record with its initial time stamp alone: as it was when the object was sealed."""
         return EvidenceRecord(((self.first,),), self.hashes[:1])
@@ -205,6 +220,11 @@ def imprint_hash(token: bytes) -> str:
     info = cms.ContentInfo.load(token)["content"]["encap_content_info"]["content"].parsed
     name: str = info["message_imprint"]["hash_algorithm"]["algorithm"].native
     return name
+
+
+def spelled(hash_name: str) -> str:
+    """Return a hash's name as people and OpenSSL write it."""
+    return hash_name.replace("_", "-")
 
 
 def _unreadable(why: str) -> Integrity:

@@ -94,13 +94,13 @@ class LocalAuthority:
         """
         return self.stamp_digest(hashlib.sha512(data).digest())
 
-    def stamp_digest(self, digest: bytes) -> bytes:
-        """Return a DER TimeStampToken over a SHA-512 digest.
+    def stamp_digest(self, digest: bytes, hash_name: str = "sha512") -> bytes:
+        """Return a DER TimeStampToken over a digest.
 
         Raises:
             NoTime: As `stamp`.
         """
-        return self._issue(Request("sha512", digest))
+        return self._issue(Request(hash_name, digest))
 
     def reply(self, request: bytes) -> bytes:
         """Return the DER TimeStampResp to a DER request: a token, or a rejection that says why."""

@@ -17,7 +17,11 @@ Revoked = Mapping[bytes, dt.datetime]
 
 
 def verify_record(
-    record: EvidenceRecord, data: bytes, trusted: Sequence[str | bytes], revoked: Revoked
+    record: EvidenceRecord,
+    data: bytes,
+    trusted: Sequence[str | bytes],
+    revoked: Revoked,
+    known: dict[tuple[bytes, bytes], TimeInfo] | None = None,
 ) -> list[TimeInfo]:
     """Check that the data has been time-stamped without a gap.
 
@@ -26,6 +30,7 @@ def verify_record(
         data: The data object.
         trusted: Pinned certificates of the authorities and of their issuers.
         revoked: Authorities whose keys were revoked.
+        known: Tokens that were verified already, with their roots: one is over many objects. What is verified is added.
 
     Returns:
         What each time stamp says, oldest first; whether the newest still counts is for `check_until`.
@@ -34,10 +39,14 @@ def verify_record(
         Integrity: ``timestamp.tree``, ``timestamp.order``, ``timestamp.late``, and as `verify_root`.
     """
     infos: list[TimeInfo] = []
+    known = known if known is not None else {}
     for number, (chain, hash_name) in enumerate(zip(record.chains, record.hashes, strict=True)):
         covered = _begins(record.chains[:number], data, hash_name)
         for stamp in chain:
-            info = verify_root(stamp.token, climb(covered, stamp.tree, hash_name), trusted)
+            root = climb(covered, stamp.tree, hash_name)
+            if (stamp.token, root) not in known:
+                known[stamp.token, root] = verify_root(stamp.token, root, trusted)
+            info = known[stamp.token, root]
             if info.hash_name != hash_name:
                 fail("order", "a chain whose time stamps have different hashes", hash_name, info.hash_name)
             if infos:

@@ -26,8 +26,8 @@ LONGEST_PAUSE_S: Final = 60.0
 class Authority(Protocol):
     """A time-stamping authority."""
 
-    def stamp_digest(self, digest: bytes) -> bytes:
-        """Return a DER TimeStampToken over a SHA-512 digest; raises `NoTime`."""
+    def stamp_digest(self, digest: bytes, hash_name: str = "sha512") -> bytes:
+        """Return a DER TimeStampToken over a digest; raises `NoTime`."""
         ...
 
 
@@ -77,7 +77,7 @@ class Authorities:
         self._monotonic = monotonic
         self._lock = threading.Lock()
 
-    def stamp_digest(self, digest: bytes) -> bytes:
+    def stamp_digest(self, digest: bytes, hash_name: str = "sha512") -> bytes:
         """Return a token of the first authority that gives one.
 
         Raises:
@@ -88,7 +88,7 @@ class Authorities:
                 if not breaker.take(self._monotonic()):
                     continue
             try:
-                token = breaker.authority.stamp_digest(digest)
+                token = breaker.authority.stamp_digest(digest, hash_name)
             except NoTime as error:
                 with self._lock:
                     breaker.failed(error, self._monotonic())

@@ -80,14 +80,14 @@ class RemoteAuthority:
         self._monotonic = monotonic
         self._client = httpx.Client(timeout=timeout_s, follow_redirects=False)
 
-    def stamp_digest(self, digest: bytes) -> bytes:
-        """Return a DER TimeStampToken over a SHA-512 digest.
+    def stamp_digest(self, digest: bytes, hash_name: str = "sha512") -> bytes:
+        """Return a DER TimeStampToken over a digest.
 
         Raises:
             NoTime: ``timestamp.remote``: it does not answer, refuses, answers what does not verify, or names a
                 time so far from this machine's that no verifier would accept evidence with it.
         """
-        stamped = self.stamp(digest)
+        stamped = self.stamp(digest, hash_name)
         drift = abs(stamped.info.time.timestamp() - self._wall())
         if drift > MAX_CLOCK_DRIFT_S:
             raise self._failed(
@@ -97,9 +97,9 @@ class RemoteAuthority:
             )
         return stamped.token
 
-    def stamp(self, digest: bytes) -> Stamped:
-        """Return a token over a SHA-512 digest, with what it says, whatever that is; raises as `stamp_digest`."""
-        request = Request("sha512", digest, nonce=secrets.randbits(64))
+    def stamp(self, digest: bytes, hash_name: str = "sha512") -> Stamped:
+        """Return a token over a digest, with what it says, whatever that is; raises as `stamp_digest`."""
+        request = Request(hash_name, digest, nonce=secrets.randbits(64))
         sent = self._monotonic()
         reply = self._exchange(request.encode(), sent + self._timeout_s)
         received = self._monotonic()
@@ -112,8 +112,8 @@ class RemoteAuthority:
             raise self._failed(
                 "the answer is to another request", f"nonce {request.nonce}", f"nonce {info.nonce}"
             )
-        if info.hash_name != "sha512":
-            raise self._failed("a weaker imprint than was asked for", "sha512", info.hash_name)
+        if info.hash_name != hash_name:
+            raise self._failed("another imprint than was asked for", hash_name, info.hash_name)
         return Stamped(token, info, sent, received)
 
     def _exchange(self, request: bytes, deadline: float) -> bytes:

@@ -12,7 +12,7 @@ from asn1crypto import tsp
 from qcos.base.errors import Invalid
 from qcos.timestamp import der
 
-DIGEST_SIZES: Final = {"sha256": 32, "sha384": 48, "sha512": 64}
+DIGEST_SIZES: Final = {"sha256": 32, "sha384": 48, "sha512": 64, "sha3_512": 64}
 MAX_REQUEST_BYTES: Final = 4096  # a request is about 60 bytes; extensions are refused anyway
 MAX_NONCE_BITS: Final = 256
 
@@ -20,6 +20,7 @@ _HASH_OIDS: Final = {
     "sha256": "2.16.840.1.101.3.4.2.1",
     "sha384": "2.16.840.1.101.3.4.2.2",
     "sha512": "2.16.840.1.101.3.4.2.3",
+    "sha3_512": "2.16.840.1.101.3.4.2.10",
 }
 
 MALFORMED: Final = (
@@ -39,7 +40,7 @@ class Request:
     """A request for a token.
 
     Attributes:
-        hash_name: ``sha256``, ``sha384`` or ``sha512``.
+        hash_name: ``sha256``, ``sha384``, ``sha512`` or ``sha3_512``.
         imprint: Digest of the data to be stamped.
         nonce: To be echoed, if any.
         certificates: Whether the token shall carry the authority's certificate.

@@ -25,10 +25,11 @@ from qcos.timestamp.pinned import check_usage, check_validity, fail, path_to_roo
 from qcos.timestamp.request import DIGEST_SIZES, MALFORMED
 from qcos.timestamp.token import MAX_TOKEN_BYTES
 
-_HASHES: Final[dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]]] = {
+_HASHES: Final[dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | hashes.SHA3_512]]] = {
     "sha256": hashes.SHA256,
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
+    "sha3_512": hashes.SHA3_512,
 }
 
 
