@@ -276,7 +276,7 @@ def test_renewals_go_on_with_the_stronger_hash(
         assert [one["hash"] for one in report.facts["renewals"]] == ["sha3-512"] * renewals
     with scope(world.engine, world.tenant) as connection:
         (placed,) = ledger.search(connection, world.tenant, act="evidence.renewed").items
-    details = placed.record.details
+    details = placed.record["details"]
     assert (details["bundles"], details["rehashed"]) == (2, 1)
     assert details["root"].startswith("sha3-512:")
 
