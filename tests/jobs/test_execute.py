@@ -13,12 +13,13 @@ import pytest
 
 from faults.vendor import PaidDriver
 from faults.world import World, make_execution, sealer_of, until
+from qcos.base.canonical import digest
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
 from qcos.db.engine import scope
 from qcos.drivers.contract import Handle, Outcome
 from qcos.jobs import store
-from qcos.jobs.conceal import RESULT
+from qcos.jobs.conceal import RESULT, open_payload
 from qcos.jobs.observe import Collected, load
 from qcos.jobs.settle import bill_of
 from qcos.jobs.submit import submission_key, work_of
@@ -166,6 +167,23 @@ def test_a_result_that_cannot_be_sealed_ends_its_job(world: World, tmp_path: Pat
     error = world.job(task).error
     assert error is not None and error["code"] == "evidence.time"
     assert world.nothing_reserved()
+
+
+def test_a_result_that_cannot_be_sealed_leaves_its_trace(world: World, tmp_path: Path) -> None:
+    """R4.1: it was executed, perhaps paid for: the ledger says how many shots, and commits to the result that is kept."""
+    execution = make_execution(world.engine, [FastClock(tmp_path / "vendor")], world.keys)
+    task = world.submit(shots=7)
+    asyncio.run(execution.handle(task))
+    execution.close()
+    job = world.job(task)
+    (row,) = world.rows(
+        "select convert_from(record, 'utf8')::json->'details' from qcos.ledger_record where act = 'job.failed'"
+    )
+    with scope(world.engine, world.tenant) as connection:
+        kept = store.get_results(connection, world.tenant, [job.id])[job.id]
+    result = open_payload(execution.keys, world.tenant, job.id, job.payload_key, RESULT, kept)
+    assert (row[0]["shots_executed"], row[0]["output"]) == (7, digest(result))
+    assert row[0]["remote_id"]
 
 
 def test_evidence_waits_for_a_time_stamp(world: World, driver: PaidDriver) -> None:

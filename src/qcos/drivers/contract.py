@@ -16,10 +16,12 @@ declares,
 * **The full record on request.** When `Work.provenance` is set, the outcome says what compiled and ran the
   programs, holds each program as it was executed, the calibration and the vendor's raw answer, and names what
   of it the backend has no notion of. Otherwise nothing of it is made, for it costs time.
-* **Cancelling is best effort**, and says whether it will have been in vain.
+* **Cancelling is best effort**, and says whether it will have been in vain; a run that ends as cancelled owes
+  nothing.
 
-A refusal comes either from `submit` or as a run that failed; both mean that nothing was executed and nothing
-is owed. All methods may be called from any thread.
+A refusal comes either from `submit` or as a run that failed; both mean that nothing is owed. A run on this machine
+may have executed some of its circuits before it failed, and what that took is nobody's charge; a driver whose vendor
+charges for runs that failed has no way to say so yet, and must not report such a run as failed. All methods may be called from any thread.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _end(
 
 
 def _record(ended: Ended, actor: str) -> Record:
-    job = ended.job
+    job, facts = ended.job, ended.executed or {}
     return Record(
         act="job.failed" if ended.state == FAILED else "job.cancelled",
         actor=actor,
@@ -103,6 +103,7 @@ def _record(ended: Ended, actor: str) -> Record:
             "change": change({"id": job.id, "state": job.state}, {"id": job.id, "state": ended.state}),
             "spec": job.spec_digest,
             "backend": job.backend,
-            "remote_id": str((job.handle or {}).get("remote_id", ""))[:300],
+            "remote_id": str(facts.get("remote_id") or (job.handle or {}).get("remote_id", ""))[:300],
+            **{name: facts[name] for name in ("output", "shots_executed") if name in facts},
         },
     )

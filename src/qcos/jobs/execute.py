@@ -152,7 +152,7 @@ class Execution:
                 raise
             except QcosError as error:  # this result can never be sealed: say so, and let its reservation go
                 _log.exception("a result cannot be sealed", extra={"job": job.id, "code": error.code})
-                await self._end(Ended(job, FAILED, error.as_dict()))
+                await self._end(Ended(job, FAILED, error.as_dict(), result.facts))
                 return
             if finished:
                 instruments.stage("seal_and_settle", time.monotonic() - began)

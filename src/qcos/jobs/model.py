@@ -86,16 +86,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a job ended before it had a result.
+    """How a job ended without evidence.
 
     Attributes:
         state: ``failed`` or ``cancelled``.
         error: The error's members (`qcos.base.errors.QcosError.as_dict`); empty when cancelled.
+        executed: What the driver said of the run, when there was a result that could not be sealed.
     """
 
     job: Job
     state: str
     error: dict[str, Any]
+    executed: dict[str, Any] | None = None
 
 
 def keepable(value: object) -> bool:
