@@ -20,8 +20,8 @@ declares,
   nothing.
 
 A refusal comes either from `submit` or as a run that failed; both mean that nothing is owed. A run on this machine
-may have executed some of its circuits before it failed, and what that took is nobody's charge; a driver whose vendor
-charges for runs that failed has no way to say so yet, and must not report such a run as failed. All methods may be called from any thread.
+may have executed some of its circuits before it failed, and what that took is nobody's charge: a vendor that charges for
+runs that failed does not fit this contract yet. All methods may be called from any thread.
 """
 
 from __future__ import annotations
