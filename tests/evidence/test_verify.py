@@ -403,6 +403,33 @@ def test_the_record_commits_to_the_whole_document(instance: Instance, trust: Tru
     assert report.checks[-1].pointer == "/details/document"
 
 
+def test_long_texts_are_shown_where_they_part(bundle: dict[str, Any], trust: Trust) -> None:
+    """An auditor sees what was changed, not the first characters of what is the same."""
+    token = bundle["signatures"]["timestamp_authority"]
+    at = len(token) // 2
+    other = "A" if token[at] != "A" else "B"
+    changed = _with(bundle, ("signatures", "timestamp_authority"), token[:at] + other + token[at + 1 :])
+    (check,) = [one for one in verify(changed, trust).checks if one.name == "signatures shown"]
+    assert check.expected.startswith(f'"...{token[at - 20 : at + 1]}')
+    assert check.got.startswith(f'"...{token[at - 20 : at]}{other}')
+    assert check.got.endswith(f"(character {at + 1})")
+    shorter = _with(bundle, ("signatures", "timestamp_authority"), token[:at])
+    (check,) = [one for one in verify(shorter, trust).checks if one.name == "signatures shown"]
+    assert check.got == f'"...{token[at - 20 : at]}" (character {at + 1})'
+
+
+def test_what_the_ledger_refuses_has_its_place(bundle: dict[str, Any], trust: Trust) -> None:
+    note = bundle["proof"]["ledger"]["checkpoint"]
+    last = note.rstrip("\n").rindex(" ") + 20
+    forged = note[:last] + ("A" if note[last] != "A" else "B") + note[last + 1 :]
+    report = verify(_with(bundle, ("proof", "ledger", "checkpoint"), forged), trust)
+    (check,) = [one for one in report.checks if one.name == "ledger checkpoint"]
+    assert (check.code, check.pointer) == ("ledger.signature", "/proof/ledger/checkpoint")
+    assert "ML-DSA-65 key" in check.detail, "which signature"
+    (check,) = [one for one in report.checks if one.name == "ledger inclusion"]
+    assert check.pointer == "/proof/ledger"
+
+
 def test_a_checkpoint_of_another_log_is_refused(bundle: dict[str, Any], instance: Instance) -> None:
     report = verify(bundle, {**instance.trust, "origin": "qcos.test/another"})
     assert _failed(report) == {"ledger checkpoint"}

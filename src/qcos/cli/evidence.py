@@ -43,6 +43,7 @@ class Hash(StrEnum):
     sha3_512 = "sha3-512"
 
 
+_NAME_WIDTH, _NAME_WIDEST = 24, 40  # of the column of checks, characters; a material may have any name
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Fetch evidence bundles; verify them offline."
 )
@@ -271,8 +272,12 @@ def _instant(text: str | None) -> dt.datetime | None:
 def show_checks(console: Console, report: Report) -> None:
     """Print the checks and the verdict."""
     marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
-    for check in report.checks[: -1 if report.erased else None]:
-        console.print(marks[check.ok], Text(f"{plain(check.name):<24}"), styled(check.detail, "dim"))
+    shown = report.checks[: -1 if report.erased else None]
+    width = max(
+        [_NAME_WIDTH, *(len(plain(check.name)) for check in shown if len(check.name) <= _NAME_WIDEST)]
+    )
+    for check in shown:
+        console.print(marks[check.ok], Text(f"{plain(check.name):<{width}}"), styled(check.detail, "dim"))
     console.print()
     if report.erased:
         console.print(styled(f"ERASED: {report.checks[-1].detail}", "bold yellow"))

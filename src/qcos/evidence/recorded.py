@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from qcos.base.canonical import digest
@@ -31,7 +32,8 @@ def check_pending(*, allowed: bool) -> str:
 
 def check_checkpoint(run: Run, proof: Mapping[str, Any]) -> str:
     """Demand a checkpoint of the pinned log, witnessed as the trust document asks."""
-    checkpoint, signatures = verify_checkpoint(proof["checkpoint"], run.trust.vkeys, run.trust.witnesses)
+    with _placed("/proof/ledger/checkpoint"):
+        checkpoint, signatures = verify_checkpoint(proof["checkpoint"], run.trust.vkeys, run.trust.witnesses)
     if checkpoint.origin != run.trust.origin:
         raise differs("/proof/ledger/checkpoint", "another ledger", run.trust.origin, checkpoint.origin)
     log = [one for one in signatures if one.vkey.name == checkpoint.origin]
@@ -42,7 +44,8 @@ def check_checkpoint(run: Run, proof: Mapping[str, Any]) -> str:
 
 def check_inclusion(run: Run, proof: Mapping[str, Any]) -> str:
     """Demand that the record's entry is in the tree of that checkpoint."""
-    held = verify_proof(proof, run.trust.vkeys, witnesses=run.trust.witnesses)
+    with _placed("/proof/ledger"):
+        held = verify_proof(proof, run.trust.vkeys, witnesses=run.trust.witnesses)
     run.facts |= {"ledgerIndex": held.index, "ledgerRecord": held.record}
     return f"entry {held.index} of {held.checkpoint.size}"
 
@@ -68,9 +71,22 @@ def check_record(run: Run) -> str:
 def check_decision(run: Run) -> str:
     """Demand that the record of the decision is in the same tree, and allows this job."""
     claimed, predicate = known(run.claimed), run.statement["predicate"]
-    index, record = check_allowed(run.bundle, predicate, claimed, run.trust)
+    with _placed("/proof/decision"):
+        index, record = check_allowed(run.bundle, predicate, claimed, run.trust)
     run.facts["decisionRecord"] = record
     return f"entry {index}: decision {record['object']} allowed this very job"
+
+
+@contextmanager
+def _placed(pointer: str) -> Iterator[None]:
+    """Say where in the bundle it stands what the ledger's verifier refuses; a key that it names goes into the message."""
+    try:
+        yield
+    except Integrity as error:
+        if not error.subject.startswith("/"):
+            error.message += f" ({error.subject})" if error.subject else ""
+            error.subject = pointer
+        raise
 
 
 def _witnesses(run: Run, cosignatures: Sequence[Signed]) -> str:

@@ -12,6 +12,7 @@ from qcos.base.limits import MAX_BUNDLE_BYTES
 
 MAX_PROBLEMS: Final = 20  # differences listed; more tell nobody more
 _SHOWN: Final = 80  # characters of a value in a message
+_BEFORE: Final = 20  # of them before the place where two long texts part
 
 SHAPE: Final[Mapping[str, Any]] = {  # Any: a shape is a type, a list of one shape, or members
     "bundle_id": str,
@@ -74,7 +75,9 @@ def read_bundle(given: bytes | str | Mapping[str, Any]) -> dict[str, Any]:  # An
         bundle = loads_strict(given, subject="evidence bundle")
     except QcosError as error:
         raise Integrity(
-            "evidence.document", f"the bundle is not JSON: {error.message}", got=error.got
+            "evidence.document",
+            f"the bundle is not JSON: {error.message.removeprefix('not JSON: ')}",
+            got=error.got,
         ) from None
     problems: list[Problem] = []
     _match(SHAPE, bundle, "", problems)
@@ -153,7 +156,7 @@ def _differ(expected: Any, got: Any, pointer: str, problems: list[Problem]) -> N
         for index, pair in enumerate(zip(expected, got, strict=True)):
             _differ(*pair, f"{pointer}/{index}", problems)
     elif expected != got:
-        problems.append(_problem(pointer, "differs", _show(expected), got))
+        problems.append(Problem(pointer, "differs", *_show_both(expected, got)))
 
 
 def _problem(pointer: str, message: str, expected: str, got: Any) -> Problem:  # Any: any JSON value
@@ -163,6 +166,19 @@ def _problem(pointer: str, message: str, expected: str, got: Any) -> Problem:  #
 def _show(value: Any) -> str:  # Any: any JSON value
     text = json.dumps(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _show_both(
+    expected: Any, got: Any
+) -> tuple[str, str]:  # Any: two JSON values of one type, no object or list
+    """Show two values that differ; long texts from a little before the place where they part."""
+    if not isinstance(expected, str) or max(len(expected), len(got)) <= _SHOWN:
+        return _show(expected), _show(got)
+    pairs = enumerate(zip(expected, got, strict=False))
+    at = next((n for n, (one, other) in pairs if one != other), min(len(expected), len(got)))
+    begin = max(0, at - _BEFORE)
+    told = [f"{'...' if begin else ''}{text[begin:]}" for text in (expected, got)]
+    return f"{_show(told[0])} (character {at + 1})", f"{_show(told[1])} (character {at + 1})"
 
 
 def _escape(name: str) -> str:

@@ -33,9 +33,9 @@ def check_envelope(run: Run) -> str:
     if len(given) != len(expected):
         raise differs(
             "/proof/envelope/signatures",
-            "neither the two signatures nor they and a countersignature",
+            "an envelope has two signatures, and a third where a key store countersigns",
             ", ".join(expected),
-            str(len(given)),
+            f"{len(given)} of them",
         )
     keys = [_key(run, index, algorithm) for index, algorithm in enumerate(expected)]
     run.signatures = tuple(

@@ -17,7 +17,9 @@ def read_statement(run: Run) -> str:
     try:
         statement = loads_strict(run.payload, subject="statement")
     except QcosError as error:
-        raise Integrity("evidence.statement", f"the statement is not JSON: {error.message}") from None
+        raise Integrity(
+            "evidence.statement", f"the statement is not JSON: {error.message.removeprefix('not JSON: ')}"
+        ) from None
     predicate = statement.get("predicate") if isinstance(statement, dict) else None
     if not isinstance(predicate, dict):
         raise Integrity("evidence.statement", "not an in-toto statement with a predicate")
@@ -82,7 +84,7 @@ def check_material(run: Run, name: str, data: bytes) -> str:
     """Demand that a document is the one the statement names."""
     subjects = subject_digests(run.statement)
     if name not in subjects:
-        raise differs("", f"the statement names no {name}", ", ".join(subjects), name)
+        raise differs("", "the statement names no such document", ", ".join(subjects), name)
     if digest(data) != subjects[name]:
         raise differs("", f"the {name} given is not the one of this job", subjects[name], digest(data))
     return f"the {name} given is the one of this job, {subjects[name]}"
