@@ -18,6 +18,9 @@ from qcos.evidence.verify import verify
 
 from .house import BELL, GHZ3, House, base64_of
 from .installation import QCOS
+from .test_keys import until
+
+GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
 
 
 def _job(house: House, level: str, **execution: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -201,8 +204,8 @@ def test_the_page_on_exports_does_what_it_says(
     """R4.2: every export of a real bundle by the commands of the page, and its own check of the COSE statement."""
     house = shared_house
     job, _, _ = _job(house, "full")
-    text = (Path(__file__).parents[2] / "docs" / "how-to" / "export-evidence.md").read_text()
-    shell, python, stamp = re.findall(r"```(?:sh|python).*?\n(.*?)```", text, re.DOTALL)
+    text = (GUIDES / "export-evidence.md").read_text()
+    shell, python, stamp, find, committed = re.findall(r"```(?:sh|python).*?\n(.*?)```", text, re.DOTALL)
     environment = clean_environment | {"QCOS_URL": house.qcos.url, "QCOS_TOKEN": house.engineer.token}
     environment["PATH"] = f"{Path(QCOS).parent}:{environment['PATH']}"
 
@@ -226,6 +229,15 @@ def test_the_page_on_exports_does_what_it_says(
     (record,) = house.records(object=job["bundle_id"], act="evidence.signed")
     assert record["details"]["document"] == _sha256((tmp_path / "statement.scitt").read_bytes())
     assert record["actor"] == house.engineer.id
+    until(lambda: house.admin.http.get(f"/ledger/proofs/{record['id']}").status_code == 200)
+    environment["QCOS_TOKEN"] = house.admin.token
+    run(find)
+    (tmp_path / "committed.py").write_text(committed)
+    assert run("python committed.py") == "evidence.signed commits to this file: True\n"
+    by_hand = (GUIDES / "verify-the-ledger-by-hand.md").read_text()
+    (inclusion,) = re.findall(r"```python run=inclusion\n(.*?)```", by_hand, re.DOTALL)
+    (tmp_path / "by_hand.py").write_text(inclusion)
+    assert run("python by_hand.py").startswith("in the ledger: True\nevidence.signed by ")
     with zipfile.ZipFile(tmp_path / "crate.zip") as crate:
         assert "documents/transpiled/0" in crate.namelist()
     environment["QCOS_URL"] = "http://127.0.0.1:9"

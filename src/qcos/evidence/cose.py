@@ -3,7 +3,8 @@
 COSE signs its own structure, so this is a signature of its own, made by whoever holds the evidence key, not a
 view of the bundle's. Protected: ``alg``, content type, ``kid``, and as CWT claims (RFC 9597) the ledger's name as
 issuer, the bundle's id as subject, and when. Unprotected: the RFC 3161 token ``3161-ctt`` (RFC 9921), over the
-CBOR-encoded signature.
+CBOR-encoded signature. No receipt (RFC 9942): its leaf would have to be this statement, and the ledger's leaves are digests
+of records; docs/how-to/export-evidence.md says how the ledger commits to it instead.
 """
 
 from __future__ import annotations
