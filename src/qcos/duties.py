@@ -200,6 +200,10 @@ def _retain_once(engine: sa.Engine, keys: TenantKeys) -> None:
         renewed = renew_keys(engine, keys)
         if renewed.sealed:
             _log.warning("payloads of before encryption were sealed", extra={"jobs": renewed.sealed})
+        if renewed.locked:
+            _log.error(
+                "keys of tenants do not open here", extra={"tenants": [str(t) for t in renewed.locked]}
+            )
     with contextlib.suppress(Unavailable):
         erased = erase_due(engine)
         if erased.erased:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -21,16 +22,19 @@ from qcos.evidence import store as evidence
 from qcos.evidence.bundle import attach
 from qcos.evidence.erased import erased_bundle
 from qcos.evidence.verify import verify
+from qcos.identity import store as identity
 from qcos.jobs import store
 from qcos.jobs.conceal import BUNDLE, RESULT, SPEC
 from qcos.jobs.erase import KEEPER, erase_due
 from qcos.jobs.renew import renew_keys
 from qcos.keys.file import FileKeyring
+from qcos.keys.wrap import MemoryWrapper
 from qcos.ledger.prove import proofs_of
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
 from qcos.retention import store as retention
 from qcos.retention.model import Hold
+from qcos.secrecy.unlock import TenantKeys
 
 Work = Callable[..., None]
 ORIGIN = "qcos.test/ledger"
@@ -260,3 +264,30 @@ def test_tenants_keys_are_renewed_in_time(world: World, ran: Task) -> None:
     assert keys.newest(world.tenant).generation == 2
     assert world.opened(world.job(ran), SPEC, payloads(world, ran)[1])
     assert world.opened(world.job(other), SPEC, payloads(world, other)[1])
+
+
+class NotForOne(MemoryWrapper):
+    """A wrapping key that wraps nothing of one tenant."""
+
+    def __init__(self, tenant: UUID) -> None:
+        super().__init__(b"w" * 32)
+        self._tenant = tenant
+
+    def wrap(self, key: bytes, context: bytes) -> bytes:
+        if self._tenant.bytes in context:
+            raise Integrity("keys.unwrap", "the wrapped key was changed, or belongs to another purpose")
+        return super().wrap(key, context)
+
+
+def test_a_locked_tenant_keeps_no_other_from_being_renewed(world: World) -> None:
+    with scope(world.engine, None) as connection:
+        tenants = [identity.create_tenant(connection, name) for name in ("two", "three", "four")]
+    for tenant in tenants:
+        TenantKeys(world.engine, MemoryWrapper(b"w" * 32)).newest(tenant)
+    with scope(world.engine, None) as connection:
+        locked = next(tenant for tenant, _ in identity.tenants(connection) if tenant in tenants)
+    keys = TenantKeys(world.engine, NotForOne(locked))
+    at = now() + dt.timedelta(days=TENANT_KEY_DAYS, hours=1)
+    done = renew_keys(world.engine, keys, at=at)
+    assert (done.keys, done.locked) == (2, (locked,))
+    assert [keys.newest(tenant).generation for tenant in tenants if tenant != locked] == [2, 2]
