@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import threading
+import time
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from qcos.base.errors import Invalid, NotFound, Unavailable
-from qcos.base.limits import TENANT_KEY_KEPT_S
+from qcos.base.limits import KEY_STORE_REST_S, TENANT_KEY_AHEAD_S, TENANT_KEY_KEPT_S
 from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.keys.wrap import MemoryWrapper
 from qcos.secrecy import store
+from qcos.secrecy.envelope import TenantKey
 from qcos.secrecy.unlock import TenantKeys, rewrap
 
 
@@ -62,14 +66,14 @@ def test_the_first_key_is_made_once_by_however_many_ask(
 
 
 def test_a_key_is_forgotten_after_a_while(engine: sa.Engine, tenant: UUID, wrapper: Counting) -> None:
-    time = [0.0]
+    at = [0.0]
     TenantKeys(engine, wrapper).newest(tenant)
-    keys = TenantKeys(engine, wrapper, clock=lambda: time[0])
+    keys = TenantKeys(engine, wrapper, clock=lambda: at[0])
     for _ in range(3):
         keys.newest(tenant)
         keys.generation(tenant, 1)
     assert wrapper.unwrapped == 1
-    time[0] = TENANT_KEY_KEPT_S
+    at[0] = TENANT_KEY_KEPT_S
     keys.newest(tenant)
     assert wrapper.unwrapped == 2
     keys.forget()
@@ -163,3 +167,86 @@ def test_a_key_store_that_is_set_up_wrongly_fails_no_job(
     with pytest.raises(Unavailable) as refused:
         misled.open(tenant, wrapped, "job-1")
     assert refused.value.got.startswith("keys.secret")
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_key_in_use_is_asked_for_anew_before_its_time_is_over(
+    engine: sa.Engine, tenant: UUID, wrapper: Counting
+) -> None:
+    """No request waits for a key store that is slow; a key that was destroyed in the database ends all the same."""
+    at = [0.0]
+    TenantKeys(engine, wrapper).newest(tenant)
+    keys = TenantKeys(engine, wrapper, clock=lambda: at[0])
+    keys.newest(tenant)
+    at[0] = TENANT_KEY_KEPT_S - TENANT_KEY_AHEAD_S
+    first = keys.generation(tenant, 1)
+    _until(lambda: wrapper.unwrapped == 2 and keys.generation(tenant, 1) is not first)
+    at[0] = TENANT_KEY_KEPT_S  # the first one's time is over, not the second one's
+    keys.generation(tenant, 1)
+    assert wrapper.unwrapped == 2
+    with scope(engine, tenant) as connection:
+        assert store.remove(connection, tenant, 1)
+    at[0] = 2 * TENANT_KEY_KEPT_S - TENANT_KEY_AHEAD_S - 1
+    keys.generation(tenant, 1)
+    at[0] += 1
+    with pytest.raises(Unavailable) as refused:
+        keys.generation(tenant, 1)
+    assert refused.value.code == "payload.locked"
+    assert wrapper.unwrapped == 2
+
+
+def test_a_key_is_served_to_the_end_of_its_time_while_the_key_store_hangs(
+    engine: sa.Engine, tenant: UUID, wrapper: Counting
+) -> None:
+    """R8.7: what needs no key store goes on, for as long as is promised; other tenants' keys in memory are served, too."""
+    at, let = [0.0], threading.Event()
+
+    class Hanging(Counting):
+        def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+            self.unwrapped += 1
+            assert let.wait(600)
+            return super().unwrap(wrapped, context)
+
+    store_that_hangs = Hanging(b"w" * 32)
+    keys = TenantKeys(engine, store_that_hangs, clock=lambda: at[0], wait_s=0.05)
+    made = keys.newest(tenant)  # made here, so nothing was to be unwrapped
+    at[0] = TENANT_KEY_KEPT_S - 1
+    for _ in range(50):
+        assert keys.newest(tenant) is made
+    assert store_that_hangs.unwrapped <= 1
+    at[0] = TENANT_KEY_KEPT_S
+    with pytest.raises(Unavailable) as refused:
+        keys.newest(tenant)
+    assert refused.value.code == "payload.keystore"
+    let.set()
+
+    def opens() -> bool:
+        at[0] += KEY_STORE_REST_S
+        try:
+            return keys.newest(tenant).generation == 1
+        except Unavailable:
+            return False
+
+    _until(opens)
+
+
+def test_a_key_that_nobody_needs_does_not_stay_in_memory(
+    engine: sa.Engine, tenant: UUID, wrapper: Counting
+) -> None:
+    """The promise is that it is gone, not that it is no longer used. It takes a second: a look for such keys has that pause."""
+    at = [0.0]
+    keys = TenantKeys(engine, wrapper, clock=lambda: at[0])
+    keys.newest(tenant)
+
+    def in_memory() -> int:
+        return sum(isinstance(found, TenantKey) and found.tenant == tenant for found in gc.get_objects())
+
+    assert in_memory() == 1
+    at[0] = TENANT_KEY_KEPT_S
+    _until(lambda: in_memory() == 0)

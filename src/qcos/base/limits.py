@@ -113,6 +113,18 @@ TSA_IDLE_S: Final = 15  # seconds a connection to it may be silent between reque
 
 # Secrecy and retention
 TENANT_KEY_KEPT_S: Final = 300.0  # seconds a tenant's key stays unwrapped in memory after it was fetched
+TENANT_KEY_AHEAD_S: Final = 60.0  # seconds before its time is over that a key in use is asked for anew, so that no request waits for it
+TENANT_KEY_SWEEP_S: Final = 1.0  # pause between two looks for keys whose time is over
+KEY_STORE_WAIT_S: Final = (
+    5.0  # seconds a thread waits for a tenant's key; most stores answer in a tenth of one
+)
+KEY_STORE_WAITING: Final = 10  # threads that wait so long; three quarters of the API's stay free
+KEY_STORE_MOMENT_S: Final = 0.5  # seconds further ones wait: many that need one key get it in a tenth of that
+KEY_STORE_CROWD: Final = (
+    30  # threads that wait at all; the last quarter of the API's serves what needs no key
+)
+KEY_STORE_ASKED: Final = 8  # calls of one key store under way for them: 10 ms each are 800 keys a second
+KEY_STORE_REST_S: Final = 2.0  # seconds a key store that was away, or refused a key, is not asked again
 TENANT_KEYS_KEPT: Final = 10_000  # unwrapped keys in one process, some hundred bytes each
 TENANT_KEY_DAYS: Final = 30  # days one generation wraps: a random nonce allows 2^32 wrappings (SP 800-38D), 1,600 jobs a second for 31 days
 ERASURE_GRACE_DAYS: Final = 7  # days after its time that a payload is erased: a clock may be so far ahead
