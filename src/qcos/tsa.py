@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from qcos.app import keyring_in_force, make_local_authority
 from qcos.base.errors import Conflict
+from qcos.base.impatient import Impatient
 from qcos.base.limits import TSA_BODY_S, TSA_CONNECTIONS, TSA_IDLE_S
 from qcos.base.process import take_long_turns
 from qcos.keys.certify import to_pem
@@ -54,29 +54,11 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Impatient(AutoHTTPProtocol):  # type: ignore[misc,valid-type] # chosen by what is installed
-    """A connection that is cut off when the head of a request does not come: uvicorn itself waits for ever."""
+class _Connection(Impatient):
+    """Cut off when the head of a request does not come; a body that does not is answered first, by `Service`."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Give it as long as for a body."""
-        super().connection_made(transport)
-        self._watch(TSA_BODY_S)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._watching.cancel()
-        super().connection_lost(exc)
-
-    def _watch(self, seconds: float) -> None:
-        self._seen = self.cycle
-        self._watching = asyncio.get_running_loop().call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering or self.cycle is not self._seen:
-            self._watch(TSA_IDLE_S)
-        else:
-            self.transport.abort()
+    head_s = TSA_BODY_S
+    body_s = 2 * TSA_BODY_S
 
 
 class Service:
@@ -175,7 +157,7 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[dict[str
         server = uvicorn.Server(
             uvicorn.Config(
                 Service(authority, keyring.tsa_chain),
-                http=Impatient,
+                http=_Connection,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

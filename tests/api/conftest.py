@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from conftest import Database
 from qcos.administration.installation import create_tenant
-from qcos.api.main import create_app
+from qcos.api.main import configured, create_app
 from qcos.app import Api, make_api
 from qcos.backends import store as backends
 from qcos.backends.model import Backend
@@ -99,7 +99,7 @@ class _To(httpx.HTTPTransport):
 def _served(app: FastAPI) -> Iterator[int]:
     """Serve an application in a thread of this process, as `qcos.api.main.serve` does; gives the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        server = uvicorn.Server(configured(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield listener.getsockname()[1]

@@ -6,6 +6,8 @@ from typing import Final
 MAX_REQUEST_BYTES: Final = (
     8 * 1024 * 1024
 )  # a Job Spec of MAX_CIRCUITS small circuits, or one of MAX_SOURCE_BYTES in base64
+HTTP_HEAD_S: Final = 10.0  # seconds a client may take to send a request's head, which is one packet
+HTTP_BODY_S: Final = 60.0  # seconds for its body: MAX_REQUEST_BYTES at 1.1 Mbit/s
 MAX_JSON_DEPTH: Final = 64  # deeper JSON serves no purpose here and costs recursion
 PAGE_DEFAULT: Final = 50  # rows of a listing
 PAGE_MAX: Final = 500  # rows of a listing; keeps one answer under about 1 MB
