@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,8 @@ def make_api(settings: Settings) -> Api:
     live = open_keys(settings, engine)
     witnesses = open_witnesses(settings, ledger_vkeys(settings, live.current().entries))
     unlock = admission.tenant_keys
-    restamping = Followed(live, lambda keyring: make_restamper(settings, engine, unlock, keyring))
+    guard = guard_of(settings)
+    restamping = Followed(live, lambda keyring: make_restamper(settings, engine, unlock, keyring, guard))
     return Api(settings, engine, live, admission, LogFolder(settings.ledger), restamping, witnesses)
 
 
@@ -259,7 +261,8 @@ def make_execution(
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=8, application=worker)
     live = open_keys(settings, engine)
     loaded = [load(name) for name in drivers]
-    authority = Followed(live, lambda keyring: make_authority(settings, keyring))
+    guard = guard_of(settings)
+    authority = Followed(live, lambda keyring: make_authority(settings, keyring, guard))
     authority()  # what is wrong with the settings is told now, not by the first job
     execution = Execution(
         engine,
@@ -272,7 +275,18 @@ def make_execution(
     return execution, loaded, live
 
 
-def make_authority(settings: Settings, keyring: Keyring) -> Authority:
+Guarding = Callable[[], ClockGuard | None]
+
+
+def guard_of(settings: Settings) -> Guarding:
+    """Return what gives the guard of this process's clock: one, started when first asked for; None without sources.
+
+    The clock is the same whichever key the authority has, so authorities that follow each other share its guard.
+    """
+    return functools.cache(lambda: _start_guard(settings))
+
+
+def make_authority(settings: Settings, keyring: Keyring, guard: Guarding) -> Authority:
     """Wire the time-stamping authorities that evidence is stamped by, in their order.
 
     Raises:
@@ -280,11 +294,11 @@ def make_authority(settings: Settings, keyring: Keyring) -> Authority:
     """
     names = settings.tsa_urls.split()
     if names == [LOCAL]:
-        return make_local_authority(settings, keyring)
+        return make_local_authority(settings, keyring, guard)
     trusted = _outside_certificates(settings)
     return Authorities(
         [
-            (name, make_local_authority(settings, keyring))
+            (name, make_local_authority(settings, keyring, guard))
             if name == LOCAL
             else (name, open_remote(name, trusted, timeout_s=settings.tsa_timeout_s))
             for name in dict.fromkeys(names)
@@ -292,29 +306,40 @@ def make_authority(settings: Settings, keyring: Keyring) -> Authority:
     )
 
 
-def make_local_authority(settings: Settings, keyring: Keyring) -> LocalAuthority:
-    """Wire the installation's own time-stamping authority, and the guard of its clock."""
-    accuracy = Accuracy(*divmod(settings.tsa_accuracy_ms, 1000))
-    guard = None
-    if settings.time_sources.strip():
-        guard = ClockGuard(
-            read_sources(
-                settings.time_sources, _outside_certificates(settings), timeout_s=settings.tsa_timeout_s
-            ),
-            accuracy_s=accuracy.interval.total_seconds(),
-            every_s=settings.time_poll_s,
-            patience_s=settings.time_patience_s,
-            refuse=settings.time_unwatched == "refuse",
-        )
-        guard.start()
+def make_local_authority(settings: Settings, keyring: Keyring, guard: Guarding) -> LocalAuthority:
+    """Wire the installation's own time-stamping authority."""
     mark = Mark(settings.data / "tsa.latest")
-    return LocalAuthority(keyring.tsa_key, keyring.tsa_chain, accuracy=accuracy, guard=guard, mark=mark)
+    return LocalAuthority(
+        keyring.tsa_key, keyring.tsa_chain, accuracy=_accuracy(settings), guard=guard(), mark=mark
+    )
 
 
-def make_restamper(settings: Settings, engine: sa.Engine, keys: TenantKeys, keyring: Keyring) -> Restamper:
+def _accuracy(settings: Settings) -> Accuracy:
+    return Accuracy(*divmod(settings.tsa_accuracy_ms, 1000))
+
+
+def _start_guard(settings: Settings) -> ClockGuard | None:
+    if not settings.time_sources.strip():
+        return None
+    guard = ClockGuard(
+        read_sources(
+            settings.time_sources, _outside_certificates(settings), timeout_s=settings.tsa_timeout_s
+        ),
+        accuracy_s=_accuracy(settings).interval.total_seconds(),
+        every_s=settings.time_poll_s,
+        patience_s=settings.time_patience_s,
+        refuse=settings.time_unwatched == "refuse",
+    )
+    guard.start()
+    return guard
+
+
+def make_restamper(
+    settings: Settings, engine: sa.Engine, keys: TenantKeys, keyring: Keyring, guard: Guarding
+) -> Restamper:
     """Wire the renewing of time stamps."""
     return Restamper(
-        engine, keys, make_authority(settings, keyring), stamping_certificates(settings, keyring)
+        engine, keys, make_authority(settings, keyring, guard), stamping_certificates(settings, keyring)
     )
 
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from qcos.administration.anchor import Anchoring
 from qcos.administration.keys import announce
 from qcos.app import (
+    guard_of,
     make_anchoring,
     make_archive,
     make_restamper,
@@ -163,7 +164,7 @@ def _anchor(anchoring: Anchoring, pause_s: float, stop: threading.Event) -> None
 def _restamp(settings: Settings, live: LiveKeyring, stop: threading.Event) -> None:
     """Renew time stamps in time, for ever. Authorities that do not answer hold up nothing else."""
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1, application="qcos-renewal")
-    with_key, restamper = b"", None
+    guard, with_key, restamper = guard_of(settings), b"", None
     pause = _RECOVER_S
     while not stop.wait(pause):
         pause = RENEWAL_INTERVAL_S
@@ -175,7 +176,7 @@ def _restamp(settings: Settings, live: LiveKeyring, stop: threading.Event) -> No
                 keys = TenantKeys(engine, open_wrapper(settings))
                 with_key, restamper = (
                     keyring.tsa_chain[0],
-                    make_restamper(settings, engine, keys, keyring),
+                    make_restamper(settings, engine, keys, keyring, guard),
                 )
             if count := restamper.renew_due(before):
                 _log.warning("time stamps were renewed", extra={"bundles": count})

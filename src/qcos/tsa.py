@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from qcos.app import keyring_in_force, make_local_authority
+from qcos.app import guard_of, keyring_in_force, make_local_authority
 from qcos.base.errors import Conflict
 from qcos.base.impatient import Impatient
 from qcos.base.limits import TSA_BODY_S, TSA_CONNECTIONS, TSA_IDLE_S
@@ -152,7 +152,7 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[dict[str
     configure("qcos-tsa")
     take_long_turns()
     keyring = keyring_in_force(settings)  # as of now: a new key of the authority needs a new start
-    authority = make_local_authority(settings, keyring)
+    authority = make_local_authority(settings, keyring, guard_of(settings))
     with contextlib.closing(_listen(host, port)) as listener:
         server = uvicorn.Server(
             uvicorn.Config(

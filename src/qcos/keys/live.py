@@ -121,7 +121,7 @@ class LiveKeyring:
 
 
 class Followed(Generic[Made]):
-    """Something made with the authority's key, and made anew when that has another certificate; it may watch clocks meanwhile.
+    """Something made with the authority's key, and made anew when that has another certificate.
 
     Args:
         keys: The keys.
