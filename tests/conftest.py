@@ -38,11 +38,15 @@ class Database:
     app_url: str
 
 
+# Nobody pulls the plug on it: what is lost without fsync is time. Tests that kill a database start one of their own, with fsync.
+_SERVER = {"max_connections": "200", "fsync": "off", "full_page_writes": "off"}
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[embedded.EmbeddedServer]:
     """One server for this worker of the test run."""
     with tempfile.TemporaryDirectory(prefix="qcos-test-pg-") as folder:
-        server = embedded.start(Path(folder), settings={"max_connections": "200"})
+        server = embedded.start(Path(folder), settings=_SERVER)
         migrate(
             server.admin_url, app_password=server.app_password
         )  # makes the role; this database becomes the template
