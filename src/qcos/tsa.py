@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from qcos.app import guard_of, keyring_in_force, make_local_authority
 from qcos.base.errors import Conflict
-from qcos.base.impatient import Impatient
+from qcos.base.impatient import Impatient, served
 from qcos.base.limits import TSA_BODY_S, TSA_CONNECTIONS, TSA_IDLE_S
 from qcos.base.process import take_long_turns
 from qcos.keys.certify import to_pem
@@ -155,14 +155,10 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[dict[str
     authority = make_local_authority(settings, keyring, guard_of(settings))
     with contextlib.closing(_listen(host, port)) as listener:
         server = uvicorn.Server(
-            uvicorn.Config(
+            served(
                 Service(authority, keyring.tsa_chain),
-                http=_Connection,
+                _Connection,
                 lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
                 limit_concurrency=TSA_CONNECTIONS,
                 timeout_keep_alive=TSA_IDLE_S,
                 timeout_graceful_shutdown=5,

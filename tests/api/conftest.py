@@ -21,11 +21,12 @@ from pydantic import SecretStr
 
 from conftest import Database
 from qcos.administration.installation import create_tenant
-from qcos.api.main import configured, create_app
+from qcos.api.main import create_app
 from qcos.app import Api, make_api
 from qcos.backends import store as backends
 from qcos.backends.model import Backend
 from qcos.base.clock import now
+from qcos.base.impatient import served
 from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.identity import tokens
@@ -99,7 +100,7 @@ class _To(httpx.HTTPTransport):
 def _served(app: FastAPI) -> Iterator[int]:
     """Serve an application in a thread of this process, as `qcos.api.main.serve` does; gives the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(configured(app))
+        server = uvicorn.Server(served(app, timeout_graceful_shutdown=10))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield listener.getsockname()[1]

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from qcos.api.main import configured
+from qcos.base import impatient
 from qcos.base.impatient import Impatient
 from qcos.base.limits import HTTP_BODY_S, HTTP_HEAD_S
 
@@ -65,7 +65,7 @@ class Echo:
 def served() -> Iterator[tuple[Echo, int]]:
     app = Echo()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(configured(app, http=Brisk))
+        server = uvicorn.Server(impatient.served(app, Brisk, timeout_graceful_shutdown=10))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -140,6 +140,6 @@ def test_who_dawdles_is_cut_off_and_nobody_else(served: tuple[Echo, int]) -> Non
         )
 
 
-def test_the_api_is_served_so() -> None:
-    assert configured(Echo()).http is Impatient
+def test_who_says_nothing_of_it_is_served_with_these_limits() -> None:
+    assert impatient.served(Echo()).http is Impatient
     assert (Impatient.head_s, Impatient.body_s) == (HTTP_HEAD_S, HTTP_BODY_S)

@@ -30,7 +30,7 @@ from qcos.api.answers import answer
 from qcos.api.caller import KnownTokens
 from qcos.app import Api, make_api
 from qcos.base.errors import Limit
-from qcos.base.impatient import Impatient
+from qcos.base.impatient import served
 from qcos.base.limits import MAX_REQUEST_BYTES
 from qcos.base.process import collect_rarely, take_long_turns
 from qcos.db.engine import scope
@@ -115,24 +115,6 @@ class Bounded:
         await self._app(scope, bounded, send)
 
 
-def configured(
-    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, http: type[Impatient] = Impatient
-) -> uvicorn.Config:
-    """Return how the application is served; `http` cuts off clients that do not get on with their requests."""
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http=http,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=10,
-    )
-
-
 def serve(settings: Settings, *, fd: int | None = None) -> None:
     """Run the API process until it is told to stop.
 
@@ -142,7 +124,8 @@ def serve(settings: Settings, *, fd: int | None = None) -> None:
     """
     configure("qcos-api")
     take_long_turns()
-    config = configured(create_app(make_api(settings)), host=settings.host, port=settings.port)
+    app = create_app(make_api(settings))
+    config = served(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=10)
     collect_rarely()
     # Not `fd=`: uvicorn takes that for a Unix socket and leaves Nagle on, 40 ms on every answer.
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)] if fd is not None else None)

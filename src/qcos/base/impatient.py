@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from qcos.base.limits import HTTP_BODY_S, HTTP_HEAD_S
@@ -47,9 +48,8 @@ class Impatient(HttpToolsProtocol):
         """Return how long what the client has to send next may take, None for as long as it likes, and for which request."""
         if self.pipeline:
             return None, self.cycle
-        cycle: RequestResponseCycle | Any = (
-            self.cycle
-        )  # Any: None before the first request, which uvicorn does not say
+        # Any: None before the first request, which uvicorn does not say
+        cycle: RequestResponseCycle | Any = self.cycle
         if cycle is None or (cycle.response_complete and not cycle.more_body):
             return (self.head_s if self.timeout_keep_alive_task is None else None), self.cycle
         return (self.body_s if self.cycle.more_body else None), self.cycle
@@ -71,3 +71,23 @@ class Impatient(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._look_later()
+
+
+def served(app: Any, http: type[Impatient] = Impatient, **more: Any) -> uvicorn.Config:
+    """Return how an application is served: by connections that are cut off, with no log and no header of uvicorn's own.
+
+    Args:
+        app: Any: an ASGI application.
+        http: The connections.
+        more: Any: further parameters of `uvicorn.Config`.
+    """
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        **more,
+    )
