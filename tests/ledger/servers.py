@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -99,3 +100,13 @@ def say(handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str = "
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body)
+
+
+def say_packed(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    """Answer with what grows when it is unpacked, though nobody asked for it."""
+    packed = gzip.compress(body)
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", str(len(packed)))
+    handler.end_headers()
+    handler.wfile.write(packed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ from qcos.ledger.submission import SIZE_TYPE, read_submission
 from qcos.ledger.verify import verify_checkpoint, verify_proof
 
 from .conftest import ORIGIN, make_signers, record_acts
-from .servers import Serving, answering, policy_of, say, witnesses
+from .servers import Serving, answering, policy_of, say, say_packed, witnesses
 
 SEED = bytes(range(32))
 
@@ -291,6 +292,52 @@ def test_two_databases_on_one_folder_publish_one_history(
     assert published(tmp_path) == honest
 
 
+IN_THE_WAY = {
+    "nothing": (b"", "ledger.note"),
+    "noise": (b"\xff\xfe" * 30, "ledger.note"),
+    "a page": (b"<html>\n\n\xe2\x80\x94 x YWJjZGVm\n", "ledger.checkpoint"),
+    "too much": (b"x" * 2_000_000, "ledger.file_size"),
+    "another log": (
+        b"other.example/log\n0\n" + b"A" * 43 + b"=\n\n\xe2\x80\x94 x YWJjZGVm\n",
+        "ledger.origin",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+@pytest.mark.parametrize("running", [True, False], ids=["running", "started anew"])
+def test_what_stands_in_the_checkpoints_place_is_told_and_left(
+    engine: sa.Engine, tmp_path: Path, signers: LedgerSigners, tenant: UUID, what: str, running: bool
+) -> None:
+    """Neither a stop without a reason nor an overwrite; moved away, all is published that waited."""
+    data, code = IN_THE_WAY[what]
+    record_acts(engine, tenant, 3)
+    sequencer = Sequencer(engine, tmp_path, signers, ORIGIN)
+    sequencer.step()
+    file = tmp_path / "checkpoint"
+    file.write_bytes(data)
+    record_acts(engine, tenant, 2)
+    for _ in range(2):
+        sequencer = sequencer if running else Sequencer(engine, tmp_path, signers, ORIGIN)
+        with pytest.raises(Integrity) as caught:
+            sequencer.step()
+        assert (caught.value.code, caught.value.subject) == (code, str(file))
+        assert file.read_bytes() == data
+    file.unlink()
+    assert sequencer.step().size == 5
+    assert verify_checkpoint(file.read_text(), signers.vkeys)[0].size == 5
+
+
+def test_a_pipe_in_the_checkpoints_place_holds_nobody_up(
+    engine: sa.Engine, tmp_path: Path, signers: LedgerSigners, tenant: UUID
+) -> None:
+    """The sequencer waits, as for a disk that fails, and says so."""
+    os.mkfifo(tmp_path / "checkpoint")
+    record_acts(engine, tenant, 1)
+    with pytest.raises(OSError, match="not a regular file"):
+        Sequencer(engine, tmp_path, signers, ORIGIN).step()
+
+
 STRANGER = make_signers("evil.example")
 EVIL = Vkey("evil.example", COSIGNATURE_MLDSA44, STRANGER.mldsa44.public_bytes)
 
@@ -319,6 +366,7 @@ HOSTILE = {
     "nothing": lambda h, b: say(h, 200, b""),
     "noise": lambda h, b: say(h, 200, b"\xff\xfe" * 30),
     "too much": lambda h, b: say(h, 200, b"x" * 2_000_000),
+    "too much, packed": lambda h, b: say_packed(h, b"x" * 2_000_000),
     "no time": lambda h, b: say(h, 200, evil_line(b, 0).encode()),
     "a time long ago": lambda h, b: say(h, 200, evil_line(b, 1_000_000_000).encode()),
     "another text": lambda h, b: say(h, 200, injected(b)),

@@ -177,6 +177,7 @@ class _Asked:
             timeout=timeout_s,
             limits=httpx.Limits(keepalive_expiry=30.0),
             follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},  # what is packed has no bound until it is unpacked
             trust_env=not is_loopback(parsed.host),  # a proxy of the environment never serves loopback
         )
 
@@ -263,7 +264,7 @@ class _Asked:
         late = time.monotonic() + self._timeout_s
         body = bytearray()
         with self.http.stream(method, f"{self.url}/{path}", content=content) as answer:
-            for chunk in answer.iter_bytes():
+            for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > MAX_NOTE_BYTES:
                     raise Integrity("ledger.witness_answer", "the answer is too long")

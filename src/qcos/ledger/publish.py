@@ -28,7 +28,7 @@ from qcos.db.engine import scope
 from qcos.ledger import store
 from qcos.ledger.checkpoint import Checkpoint, parse_body
 from qcos.ledger.collect import Collected, Told, Witnesses
-from qcos.ledger.files import LogFolder
+from qcos.ledger.files import CHECKPOINT, LogFolder
 from qcos.ledger.nodes import consistency_of, nodes_of
 from qcos.ledger.note import parse
 from qcos.ledger.sign import CheckpointSigner
@@ -110,10 +110,10 @@ class Publisher:
         Raises:
             Integrity: ``ledger.forked`` when it shows a tree that this database does not continue.
         """
-        note = self._folder.checkpoint()
-        shown = parse_body(parse(note)[0]) if note is not None else Checkpoint(self._origin, 0, EMPTY_ROOT)
+        standing = shown_in(self._folder, self._origin)
+        shown = standing or Checkpoint(self._origin, 0, EMPTY_ROOT)
         if self._known is not None and (shown.size, shown.root) == (self._known.size, self._known.root):
-            return note is not None and shown.size >= head.size
+            return standing is not None and shown.size >= head.size
         with scope(self._engine, None) as connection:
             ours = head.root if shown.size == head.size else None
             if ours is None and shown.size:
@@ -121,7 +121,7 @@ class Publisher:
                 ours = kept[0] if kept else self._root_at(shown.size, head)
         if shown.size and ours != shown.root:
             raise forked(Head(shown.size, shown.root), "the folder shows a tree of another database")
-        return note is not None and shown.size >= head.size
+        return standing is not None and shown.size >= head.size
 
     def _root_at(self, size: int, head: Head) -> bytes | None:
         """Return the root our tree had at a size; None when it never had so many entries."""
@@ -219,6 +219,41 @@ class Publisher:
             return
         write_durably(self._folder.directory / SPLIT_VIEW, split_view(error, told.shown, note))
         raise error
+
+
+def shown_in(folder: LogFolder, origin: str) -> Checkpoint | None:
+    """Return the checkpoint that a folder shows, whoever signed it; None when it shows none.
+
+    Raises:
+        Integrity: What stands there is no checkpoint (``ledger.note``, ``ledger.checkpoint``,
+            ``ledger.file_size``) or another log's (``ledger.origin``). It is left as it is: it may be the only
+            trace of what was done.
+        OSError: It is no regular file, or cannot be read.
+    """
+    try:
+        note = folder.checkpoint()
+        if note is None:
+            return None
+        shown = parse_body(parse(note)[0])
+    except QcosError as error:
+        raise Integrity(
+            error.code,
+            f"the published checkpoint is none: {error.message}",
+            subject=str(folder.directory / CHECKPOINT),
+            expected=error.expected,
+            got=error.got,
+            hint="nothing was published or overwritten: find out who wrote it, keep it, then move it away;"
+            " the newest one is published anew",
+        ) from error
+    if shown.origin != origin:
+        raise Integrity(
+            "ledger.origin",
+            "the folder holds another log",
+            subject=str(folder.directory / CHECKPOINT),
+            expected=origin,
+            got=shown.origin,
+        )
+    return shown
 
 
 def split_view(error: QcosError, old: str, new: str, **more: Any) -> bytes:  # Any: JSON

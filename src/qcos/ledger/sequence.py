@@ -34,12 +34,11 @@ from qcos.base.errors import Integrity, Unavailable
 from qcos.base.limits import SEQUENCE_BATCH, SEQUENCE_INTERVAL_S
 from qcos.db.engine import scope
 from qcos.ledger import number, store
-from qcos.ledger.checkpoint import Checkpoint, parse_body
+from qcos.ledger.checkpoint import Checkpoint
 from qcos.ledger.collect import Witnesses
 from qcos.ledger.edge import Edge, Growth
 from qcos.ledger.files import LogFolder
-from qcos.ledger.note import parse
-from qcos.ledger.publish import Publisher, forked
+from qcos.ledger.publish import Publisher, forked, shown_in
 from qcos.ledger.sign import CheckpointSigner
 from qcos.ledger.store import Head
 from qcos.ledger.tile import WIDTH, Address
@@ -145,7 +144,7 @@ class Sequencer:
         with scope(self._engine, None) as connection:
             seen = store.glance(connection)
         head, added = seen.head, 0
-        if head.size or not seen.waiting or self._folder.checkpoint() is not None:
+        if head.size or not seen.waiting or shown_in(self._folder, self._origin):
             self._cover(
                 head
             )  # what an earlier step left undone; the empty tree is signed only while it is empty
@@ -199,11 +198,10 @@ class Sequencer:
 
         Refuses when that checkpoint does not lead to our head.
         """
-        note = self._folder.checkpoint()
-        if note is None:
+        shown = shown_in(self._folder, self._origin)
+        if shown is None:
             self._written, self._published = 0, -1
             return
-        shown = parse_body(parse(note)[0])
         self._refuse_unless_ours(shown, head)
         if self._written != shown.size:
             with scope(self._engine, None) as connection:
@@ -211,10 +209,6 @@ class Sequencer:
         self._written = self._published = shown.size
 
     def _refuse_unless_ours(self, shown: Checkpoint, head: Head) -> None:
-        if shown.origin != self._origin:
-            raise Integrity(
-                "ledger.origin", "the folder holds another log", expected=self._origin, got=shown.origin
-            )
         if shown.size > head.size:
             with scope(self._engine, None) as connection:
                 head = store.glance(connection).head  # another sequencer may be ahead of what we saw
