@@ -70,6 +70,11 @@ WITNESS_GRACE_S: Final = 0.05  # for the other witnesses, once those that answer
 WITNESS_PAUSE_MAX_S: Final = 5.0  # longest pause between two rounds while the witnesses are not enough
 WITNESS_CONNECTIONS: Final = 64  # served at once by one witness; a log keeps one open
 WITNESS_REQUEST_S: Final = 10.0  # one request to a witness, first byte to last
+ANCHOR_EXCHANGE_S: Final = 60.0  # one exchange with a chain's node or a calendar, to the last byte
+ANCHOR_CALENDAR_BYTES: Final = 10_000  # a calendar's answer, as the reference client takes
+ANCHOR_NODE_BYTES: Final = (
+    64 * 1024 * 1024
+)  # a node's answer: 100 transactions of 128 kB are 26 MB in hexadecimal
 WITNESS_REFUSED_KEPT: Final = 100  # contradicting checkpoints a witness keeps of one log
 
 # WORM copies

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import httpx
-
 from qcos.base.errors import Integrity, Unavailable
+from qcos.base.limits import ANCHOR_CALENDAR_BYTES
 from qcos.ledger.anchor.bitcoin_proof import attested, header_hash, packages, read
+from qcos.ledger.anchor.exchange import exchange
 from qcos.ledger.anchor.model import Anchored, Kind
 
-_TIMEOUT_S: Final = 10.0
-_MAX_ANSWER: Final = 10_000  # bytes, as the reference client takes from a calendar
 _MEDIA: Final = "application/vnd.opentimestamps.v1"
 
 
@@ -129,23 +127,16 @@ class OpenTimestamps:
         return self._exchange("GET", f"{self.headers.rstrip('/')}/{path}")
 
     def _exchange(self, method: str, url: str, content: bytes | None = None) -> bytes:
-        try:
-            with httpx.stream(
-                method, url, content=content, headers={"Accept": _MEDIA}, timeout=_TIMEOUT_S
-            ) as answer:
-                data = b""
-                for chunk in answer.iter_bytes():
-                    data += chunk
-                    if len(data) > _MAX_ANSWER:
-                        raise Unavailable("anchor.unavailable", "the answer is too long", subject=url)
-                if answer.status_code == 404:
-                    raise _NotYet("anchor.unavailable", "not there yet", subject=url)
-                answer.raise_for_status()
-                return data
-        except httpx.HTTPError as error:
+        status, data = exchange(
+            method, url, ANCHOR_CALENDAR_BYTES, content=content, headers={"Accept": _MEDIA}
+        )
+        if status == 404:
+            raise _NotYet("anchor.unavailable", "not there yet", subject=url)
+        if status != 200:
             raise Unavailable(
-                "anchor.unavailable", "it does not answer", subject=url, got=str(error)[:200]
-            ) from error
+                "anchor.unavailable", "it refuses", subject=url, expected="HTTP 200", got=f"HTTP {status}"
+            )
+        return data
 
 
 class _NotYet(Unavailable):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
+from qcos.base.canonical import loads_strict
 from qcos.base.errors import Integrity, Invalid, Unavailable
+from qcos.base.limits import ANCHOR_NODE_BYTES
+from qcos.ledger.anchor.exchange import exchange
 from qcos.ledger.anchor.model import Anchored, Kind
 
-_TIMEOUT_S: Final = 10.0
 _BATCH: Final = 100  # calls in one request
 _FIELDS: Final = (  # a header's fields in order; later forks added those at the end
     *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom"),
@@ -170,14 +171,24 @@ class Ethereum:
         return answer.get("result")
 
     def _post(self, body: Any) -> Any:
+        headers = {"Content-Type": "application/json"}
+        status, data = exchange(
+            "POST", self.url, ANCHOR_NODE_BYTES, content=json.dumps(body).encode(), headers=headers
+        )
         try:
-            answer = httpx.post(self.url, json=body, timeout=_TIMEOUT_S)
-            answer.raise_for_status()
-            return answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+            # py_ecc, below eth-account, lifts Python's recursion limit: only depth that is looked at first is safe
+            answer = loads_strict(data) if status == 200 else None
+        except Invalid:
+            answer = None
+        if not isinstance(answer, type(body)):
             raise Unavailable(
-                "anchor.unavailable", "the node does not answer", subject=self.url, got=str(error)[:200]
-            ) from error
+                "anchor.unavailable",
+                "the node gives no answer to what was asked",
+                subject=self.url,
+                expected="HTTP 200 with JSON-RPC",
+                got=f"HTTP {status}: {data[:100]!r}",
+            )
+        return answer
 
     def _account(self) -> Any:
         try:
