@@ -183,7 +183,7 @@ class Ethereum:
         if not isinstance(answer, type(body)):
             raise Unavailable(
                 "anchor.unavailable",
-                "the node gives no answer to what was asked",
+                "the node gives no answer",
                 subject=self.url,
                 expected="HTTP 200 with JSON-RPC",
                 got=f"HTTP {status}: {data[:100]!r}",
