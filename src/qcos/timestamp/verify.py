@@ -123,6 +123,7 @@ class _Parsed:
     info: Any
     info_bytes: bytes
     signer: Any
+    signed_attrs: bytes
     certificates: tuple[bytes, ...]
 
     @classmethod
@@ -152,9 +153,11 @@ class _Parsed:
             fail("signers", "not exactly one signer", "1", str(len(signed["signer_infos"])))
         certificates = tuple(c.dump() for c in signed["certificates"]) if signed["certificates"] else ()
         _check_frame(signed)
-        return cls(
-            tsp.TSTInfo.load(info_bytes, strict=True), info_bytes, signed["signer_infos"][0], certificates
-        )
+        signer = signed["signer_infos"][0]
+        # As they stand in the token: once its members were looked at, asn1crypto encodes them anew, which takes milliseconds.
+        signed_attrs = bytes(signer["signed_attrs"].dump())
+        info = tsp.TSTInfo.load(info_bytes, strict=True)
+        return cls(info, info_bytes, signer, signed_attrs, certificates)
 
 
 def _check_frame(signed: Any) -> None:  # Any: asn1crypto
@@ -211,9 +214,7 @@ def _check_attributes(parsed: _Parsed, leaf: x509.Certificate) -> None:
 def _check_signature(parsed: _Parsed, leaf: x509.Certificate) -> None:
     hash_name = _accepted_hash(parsed.signer["digest_algorithm"]["algorithm"].native)
     method = parsed.signer["signature_algorithm"]["algorithm"].native
-    signed = (
-        b"\x31" + parsed.signer["signed_attrs"].dump()[1:]
-    )  # [0] IMPLICIT is signed as a SET (RFC 5652, 5.4)
+    signed = b"\x31" + parsed.signed_attrs[1:]  # [0] IMPLICIT is signed as a SET (RFC 5652, 5.4)
     signature, public = parsed.signer["signature"].native, leaf.public_key()
     try:
         if isinstance(public, ec.EllipticCurvePublicKey) and method == f"{hash_name}_ecdsa":
