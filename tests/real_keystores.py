@@ -96,12 +96,20 @@ class Bao:
         return TransitAt(url=self.url, ca=str(self.ca), label=label, **login, **more)
 
 
+START_S = 200.0  # seconds a server may take until it answers; a test is ended after 300
+
+
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a free port out of those that the kernel gives to nobody, so that it is still free when a server takes it.
+
+    One that the kernel chose may be given to somebody else, the other worker's tests for one, before the server is up.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = 10_000 + secrets.randbelow(max(1, first - 10_000))
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
@@ -125,19 +133,22 @@ def bao_server(program: Path, folder: Path, port: int = 0) -> Iterator[Bao]:
     try:
         ca = next(folder.glob("*ca.pem"), folder / "vault-ca.pem")
         bao = Bao(f"https://127.0.0.1:{port}", ca, folder)
-        for _ in range(300):
+        until = time.monotonic() + START_S
+        while True:
             ca = next(folder.glob("*ca.pem"), ca)
             bao = Bao(bao.url, ca, folder)
             with contextlib.suppress(Exception):  # not up yet
                 if bao.client().sys.read_health_status(method="GET")["sealed"] is False:
                     break
-            assert process.poll() is None, (folder / "bao.log").read_text()[-2000:]
+            assert process.poll() is None and time.monotonic() < until, (folder / "bao.log").read_text()[
+                -2000:
+            ]
             time.sleep(0.1)
         bao.client().sys.enable_secrets_engine("transit")
         yield bao
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +199,7 @@ def moto(_aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 @pytest.fixture(scope="session")
@@ -221,11 +232,12 @@ def localstack(
         yield url
     finally:
         process.kill()  # it does not end on SIGTERM in less than ten seconds
-        process.wait(30)
+        process.wait(120)
 
 
 def _until(answers: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
         with contextlib.suppress(requests.RequestException):  # not up yet
             if answers():
                 return

@@ -120,7 +120,8 @@ def door(database: Database, tmp_path: Path) -> Iterator[Door]:
         )
         metering.set_budget(connection, tenant, "p1", 1_000_000_000, "USD")
         backends.register(connection, [BACKEND], now())
-        backends.touch(connection, "paper", now())
+        # nobody serves it, so nobody says again and again that it is there: it is for as long as a test may last
+        backends.touch(connection, "paper", now() + dt.timedelta(hours=1))
     headers = {"Authorization": f"Bearer {minted.text}"}
     app = create_app(api)
     with (

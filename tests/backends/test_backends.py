@@ -29,12 +29,12 @@ def test_facts_survive_the_database(engine: sa.Engine) -> None:
     at = now()
     with scope(engine, None) as connection:
         store.register(connection, [B, A], at)
-        assert [s.backend for s in store.load(connection)] == [A, B]
+        assert [s.backend for s in store.load(connection, at)] == [A, B]
         changed = dataclasses.replace(A, qubits=6, calibration="sha256:01")
         store.register(connection, [changed], at)
         store.register(connection, [], at)
-        assert [s.backend for s in store.load(connection)] == [changed, B]
-        assert all(s.online and s.queue_depth == 0 and s.jobs == 0 for s in store.load(connection))
+        assert [s.backend for s in store.load(connection, at)] == [changed, B]
+        assert all(s.online and s.queue_depth == 0 and s.jobs == 0 for s in store.load(connection, at))
 
 
 def test_two_drivers_cannot_have_the_same_backend(engine: sa.Engine) -> None:

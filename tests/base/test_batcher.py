@@ -10,6 +10,8 @@ import pytest
 
 from qcos.base.batcher import Batcher
 
+WAIT_S = 120  # longer than anything here takes, on any machine; a test that reaches it has failed
+
 
 class Writer:
     """Doubles numbers; can be held, refuses negative ones."""
@@ -22,7 +24,7 @@ class Writer:
 
     def __call__(self, items: Sequence[int]) -> list[int]:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(WAIT_S)
         self.calls.append(list(items))
         if any(item < 0 for item in items):
             raise ValueError(f"refused {list(items)}")
@@ -34,14 +36,14 @@ def _held(writer: Writer, batcher: Batcher[int, int], first: int) -> Future[int]
     writer.open.clear()
     writer.entered.clear()
     future = batcher.submit(first)
-    assert writer.entered.wait(10)
+    assert writer.entered.wait(WAIT_S)
     return future
 
 
 def test_a_lone_item_is_written_at_once() -> None:
     writer = Writer()
     batcher = Batcher(writer, limit=10, name="test")
-    assert batcher.submit(21).result(10) == 42
+    assert batcher.submit(21).result(WAIT_S) == 42
     assert writer.calls == [[21]]
     batcher.close()
 
@@ -52,7 +54,7 @@ def test_what_waits_is_written_together_in_order_up_to_the_limit() -> None:
     first = _held(writer, batcher, 0)
     rest = [batcher.submit(n) for n in range(1, 8)]
     writer.open.set()
-    assert [f.result(10) for f in [first, *rest]] == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert [f.result(WAIT_S) for f in [first, *rest]] == [0, 2, 4, 6, 8, 10, 12, 14]
     assert writer.calls == [[0], [1, 2, 3], [4, 5, 6], [7]]
     batcher.close()
 
@@ -63,12 +65,12 @@ def test_a_bad_item_fails_only_itself() -> None:
     first = _held(writer, batcher, 0)
     rest = [batcher.submit(n) for n in (1, -2, 3)]
     writer.open.set()
-    assert first.result(10) == 0
-    assert rest[0].result(10) == 2
+    assert first.result(WAIT_S) == 0
+    assert rest[0].result(WAIT_S) == 2
     with pytest.raises(ValueError, match=r"refused \[-2\]"):
-        rest[1].result(10)
-    assert rest[2].result(10) == 6
-    assert batcher.submit(5).result(10) == 10, "it goes on"
+        rest[1].result(WAIT_S)
+    assert rest[2].result(WAIT_S) == 6
+    assert batcher.submit(5).result(WAIT_S) == 10, "it goes on"
     batcher.close()
 
 
@@ -79,7 +81,7 @@ def test_closing_writes_what_waits() -> None:
     closer = threading.Thread(target=batcher.close)
     closer.start()
     writer.open.set()
-    closer.join(10)
+    closer.join(WAIT_S)
     assert not closer.is_alive()
     assert [future.result(0) for future in futures] == [0, 2, 4, 6, 8, 10]
 
@@ -90,7 +92,7 @@ def test_many_threads_get_their_own_answers() -> None:
 
     def ask(base: int) -> None:
         for n in range(base, base + 100):
-            answers[n] = batcher.submit(n).result(10)
+            answers[n] = batcher.submit(n).result(WAIT_S)
 
     threads = [threading.Thread(target=ask, args=(base,)) for base in range(0, 800, 100)]
     for thread in threads:
@@ -115,8 +117,8 @@ def test_a_cancelled_item_does_not_stop_the_others() -> None:
     gone, kept = batcher.submit(1), batcher.submit(2)
     assert gone.cancel()
     writer.open.set()
-    assert (first.result(10), kept.result(10)) == (0, 4)
-    assert batcher.submit(3).result(10) == 6
+    assert (first.result(WAIT_S), kept.result(WAIT_S)) == (0, 4)
+    assert batcher.submit(3).result(WAIT_S) == 6
     batcher.close()
 
 
@@ -124,7 +126,7 @@ def test_a_writer_that_answers_too_little_fails_its_batch() -> None:
     batcher = Batcher(lambda items: [], limit=10, name="test")
     for n in (1, 2):
         with pytest.raises(RuntimeError, match="0 results for 1 items"):
-            batcher.submit(n).result(10)
+            batcher.submit(n).result(WAIT_S)
     batcher.close()
 
 
@@ -136,6 +138,6 @@ def test_even_an_exit_fails_only_its_item() -> None:
 
     batcher = Batcher(leave, limit=10, name="test")
     with pytest.raises(SystemExit):
-        batcher.submit(1).result(10)
-    assert batcher.submit(2).result(10) == 2
+        batcher.submit(1).result(WAIT_S)
+    assert batcher.submit(2).result(WAIT_S) == 2
     batcher.close()

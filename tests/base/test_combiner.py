@@ -11,6 +11,8 @@ import pytest
 
 from qcos.base.combiner import Combiner
 
+WAIT_S = 120  # longer than anything here takes, on any machine; a test that reaches it has failed
+
 
 class Book:
     """Keeps what was written; the first batch of a key waits until it is let go."""
@@ -25,7 +27,7 @@ class Book:
         self.writers.append(threading.get_ident())
         if key == "slow" and not self.began.is_set():
             self.began.set()
-            assert self.go.wait(30)
+            assert self.go.wait(WAIT_S)
         if -2 in items:
             raise OSError("the disk is full")
         return [ValueError("odd") if item == -1 else item * 10 for item in items]
@@ -50,14 +52,14 @@ def test_what_waits_is_written_together_in_order_up_to_the_limit_and_other_keys_
     combiner = Combiner(book.write, limit=3)
     with ThreadPoolExecutor(10) as threads:
         first = threads.submit(combiner.call, "slow", 0)
-        assert book.began.wait(30)
+        assert book.began.wait(WAIT_S)
         others = []
         for n in range(1, 6):
             others.append(threads.submit(combiner.call, "slow", n))
             until(lambda n=n: combiner.waiting("slow") == n)
         assert combiner.call("other", 7) == 70
         book.go.set()
-        assert [f.result(30) for f in (first, *others)] == [0, 10, 20, 30, 40, 50]
+        assert [f.result(WAIT_S) for f in (first, *others)] == [0, 10, 20, 30, 40, 50]
     assert book.batches == [("slow", [0]), ("other", [7]), ("slow", [1, 2, 3]), ("slow", [4, 5])]
     assert combiner.waiting("slow") == 0
 
@@ -67,13 +69,13 @@ def test_an_error_is_its_callers_alone_and_a_failed_write_is_everybodys() -> Non
     combiner = Combiner(book.write, limit=2)
     with ThreadPoolExecutor(10) as threads:
         first = threads.submit(combiner.call, "slow", -2)
-        assert book.began.wait(30)
+        assert book.began.wait(WAIT_S)
         others = []
         for place, n in enumerate((-1, 2, -2, 3, 4), 1):
             others.append(threads.submit(combiner.call, "slow", n))
             until(lambda place=place: combiner.waiting("slow") == place)
         book.go.set()
-        outcomes = [f.exception(30) or f.result() for f in (first, *others)]
+        outcomes = [f.exception(WAIT_S) or f.result() for f in (first, *others)]
     assert [type(o) for o in outcomes] == [OSError, ValueError, int, OSError, OSError, int]
     assert outcomes[2] == 20 and outcomes[5] == 40
     assert combiner.call("slow", 5) == 50, "the line goes on"

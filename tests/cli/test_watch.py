@@ -159,7 +159,12 @@ def test_witnesses_are_demanded_of_folders_and_checkpoints(
 
         note = (log / "checkpoint").read_text()
         answers = [
-            httpx.post(f"{one.url}/add-checkpoint", content=write_submission(0, [], note), trust_env=False)
+            httpx.post(
+                f"{one.url}/add-checkpoint",
+                content=write_submission(0, [], note),
+                timeout=60,
+                trust_env=False,
+            )
             for one in running
         ]
         (log / "checkpoint").write_text(note + "".join(answer.text for answer in answers))
@@ -248,7 +253,8 @@ def test_a_monitor_asks_witnesses_what_they_were_shown(watch: Any, log: Path, tm
         for one, note in zip(running, (honest, forged), strict=True):
             body = write_submission(0, [], note)
             assert read_submission(body).old == 0
-            assert httpx.post(f"{one.url}/add-checkpoint", content=body, trust_env=False).status_code == 200
+            answer = httpx.post(f"{one.url}/add-checkpoint", content=body, timeout=60, trust_env=False)
+            assert answer.status_code == 200
         assert watch(f"{url}/log", "--witness", running[0].url).code == 0
         ran = watch(f"{url}/log", "--witness", running[0].url, "--witness", running[1].url)
         assert ran.code == 1 and ran.json()["code"] == "ledger.split_view"
@@ -271,7 +277,7 @@ def test_a_monitor_runs_until_it_is_told_to_stop(log: Path, trust: Path, tmp_pat
             while not json.loads(process.stdout.readline())["ok"]:
                 pass
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 def test_a_damaged_state_is_not_taken_for_none(watch: Any, log: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_tasks_reach_their_handler_once(engine: sa.Engine) -> None:
                 stop.set()
 
         url = engine.url.render_as_string(hide_password=False)
-        await asyncio.wait_for(queue.consume(url, {"run:aer": handle}, concurrency=8, stop=stop), 30)
+        await asyncio.wait_for(queue.consume(url, {"run:aer": handle}, concurrency=8, stop=stop), 120)
 
     asyncio.run(main())
     assert sorted(seen, key=lambda task: task.job) == sorted(tasks, key=lambda task: task.job)

@@ -20,7 +20,7 @@ from qcos.keys.trust import trust_document
 from qcos.ledger.sign import LedgerSigners
 from qcos.timestamp.authority import LocalAuthority
 
-from .conftest import NOW, ORIGIN, Instance, facts
+from .conftest import ORIGIN, Instance, facts
 
 
 def _key() -> PrivateKeySigner:
@@ -117,10 +117,11 @@ def test_the_three_keep_their_places(
 def test_it_is_due_only_while_the_key_is_in_force(house: Instance) -> None:
     plain = seal(facts(), house.keyring.evidence, house.authority)
     bundle = attach(plain.document, house.prove(plain))
+    stamped = dt.datetime.now(dt.UTC)
     for member, at, due in (
-        ("notBefore", NOW + dt.timedelta(hours=1), False),
-        ("notAfter", NOW - dt.timedelta(hours=1), False),
-        ("notAfter", NOW + dt.timedelta(hours=1), True),
+        ("notBefore", stamped + dt.timedelta(hours=1), False),
+        ("notAfter", stamped - dt.timedelta(hours=1), False),
+        ("notAfter", stamped + dt.timedelta(hours=1), True),
     ):
         document = copy.deepcopy(house.trust)
         document["evidence"][2][member] = rfc3339(at)

@@ -72,7 +72,7 @@ def test_a_true_bundle_verifies_and_says_what_was_checked(bundle: dict[str, Any]
     assert all(check.detail for check in report.checks)
     assert report.facts["predicate"]["who"]["actor"] == "user:alice@company.com"
     assert report.facts["ledgerIndex"] == 1
-    assert -1 <= report.facts["clockDriftMs"] < 5_000
+    assert -1 <= report.facts["clockDriftMs"] < 60_000  # the time from naming an instant to stamping it
     assert json.loads(json.dumps(report.as_dict()))["ok"] is True
 
 

@@ -145,9 +145,13 @@ class House:
 
     def kill(self, name: str) -> int:
         """``kill -9``; returns the process id killed."""
-        pid = self.running(name)
-        os.kill(pid, signal.SIGKILL)
-        return pid
+        while True:
+            pid = self.running(name)
+            with suppress(
+                ProcessLookupError
+            ):  # it ended by itself just now, its database being gone: the next one then
+                os.kill(pid, signal.SIGKILL)
+                return pid
 
     def rows(self, sql: str) -> list[Any]:
         """Return what the first tenant sees."""

@@ -35,6 +35,16 @@ def heavy(alice: Client, key: str) -> str:
     return alice.jobs.submit(json.loads(spec(source=HEAVY)), key=key)["job_id"]
 
 
+def heavies(alice: Client, key: str, count: int) -> list[str]:
+    """Submit heavy jobs and return them while all run; where one has ended before anybody looked, others are sent."""
+    for turn in range(20):
+        jobs = [heavy(alice, f"{key}-{turn}-{n}") for n in range(count)]
+        until(lambda jobs=jobs: {state(alice, job) for job in jobs} <= {"running", "completed"}, "they run")  # type: ignore[misc]
+        if {state(alice, job) for job in jobs} == {"running"}:
+            return jobs
+    raise AssertionError("nobody ever sees them run")
+
+
 def state(alice: Client, job: str) -> str:
     return str(alice.jobs.get(job)["state"])
 
@@ -45,7 +55,7 @@ def assert_charged_once(house: House, alice: Client, jobs: list[str]) -> None:
         assert done["state"] == "completed", done
         items = [line["item"] for line in alice.metering.charges(job=job)["items"]]
         assert items and len(items) == len(set(items))
-        assert json.loads(alice.jobs.evidence(job, wait_s=30))["job_id"] == job
+        assert json.loads(alice.jobs.evidence(job, wait_s=60))["job_id"] == job
     with house.client() as admin:
         [budget] = admin.metering.budgets()["items"]
         assert budget["reserved"]["micro"] == 0
@@ -82,7 +92,7 @@ def test_a_killed_supervisor_takes_its_children_along_and_the_next_one_finishes_
 
 
 FIRST_START = (  # in the order a first start makes them
-    "postgres/cluster.making*",
+    "postgres/cluster*",  # while it is made it has another name, which may be gone before anybody looks
     "postgres/cluster/qcos.conf",
     "postgres/cluster/postmaster.pid",
     "trust.json",
@@ -127,9 +137,8 @@ def attempts(house: House, jobs: list[str]) -> set[int]:
 @pytest.mark.timeout(600)
 def test_a_worker_told_to_stop_finishes_the_jobs_in_hand(inhabited: tuple[House, Client]) -> None:
     house, alice = inhabited
-    jobs = [heavy(alice, f"stop-{n}") for n in range(2)]
-    until(lambda: {state(alice, job) for job in jobs} == {"running"}, "they run")
     pid = house.running("worker")
+    jobs = heavies(alice, "stop", 2)
     os.kill(pid, signal.SIGTERM)
     until(lambda: pid not in processes(), "the worker ends")
     assert {state(alice, job) for job in jobs} == {"completed"}
@@ -141,9 +150,9 @@ def test_a_worker_told_to_stop_finishes_the_jobs_in_hand(inhabited: tuple[House,
 def test_a_worker_that_stood_still_finds_its_jobs_done_and_lets_go(inhabited: tuple[House, Client]) -> None:
     """Its heartbeat is late, another worker takes its jobs; when it wakes up it may write nothing of them."""
     house, alice = inhabited
-    jobs = [heavy(alice, f"still-{n}") for n in range(2)] + [submit(alice, f"s{n}") for n in range(10)]
-    until(lambda: state(alice, jobs[0]) == "running", "it runs")
     stopped = house.running("worker")
+    jobs = [submit(alice, f"s{n}") for n in range(10)]
+    jobs += heavies(alice, "still", 2)
     os.kill(stopped, signal.SIGSTOP)
     with house.second_worker() as second:
         until(
@@ -155,4 +164,5 @@ def test_a_worker_that_stood_still_finds_its_jobs_done_and_lets_go(inhabited: tu
         assert_charged_once(house, alice, jobs + more)
         assert second.poll() is None
     assert house.pid("worker") == stopped
-    assert max(attempts(house, jobs)) == 2
+    # Twice where all goes well; a machine that stands still makes the second one's heartbeat late, too.
+    assert max(attempts(house, jobs)) >= 2

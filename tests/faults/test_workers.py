@@ -226,6 +226,7 @@ def test_jobs_go_on_beside_calls_that_never_return(world: World, engine: sa.Engi
         world.assert_ended_once(task, "failed")
         assert error_of(world, task)["code"] == "driver.silent"
     object.__setattr__(execution, "drivers", {"paid": FreeDriver(tmp_path / "vendor")})
+    object.__setattr__(execution, "call_s", 120.0)  # this one answers, if only after a slow disk did
     fine = world.submit()
     run(execution, fine)
     world.assert_completed_once(fine)

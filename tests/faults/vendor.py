@@ -122,12 +122,11 @@ class PaidDriver:
         return Handle(backend, remote_id)
 
     def observe(self, handle: Handle) -> Observation:
-        self._answers()
+        mood = self._answers()
         self._at("observed")
         self.vendor.line(handle.remote_id)
         if self.vendor.is_cancelled(handle.remote_id):
             return Observation("cancelled")
-        mood = self.vendor.mood
         assert mood in ("done", "failed", "running")
         return Observation(mood, message="the cryostat is warm" if mood == "failed" else "")  # type: ignore[arg-type]
 
@@ -168,6 +167,9 @@ class PaidDriver:
     def close(self) -> None:
         pass
 
-    def _answers(self) -> None:
-        if self.vendor.mood == "away":
+    def _answers(self) -> str:
+        """Return the vendor's mood, looked at once: a test changes it while a worker asks."""
+        mood = self.vendor.mood
+        if mood == "away":
             raise Unavailable("driver.away", "the vendor does not answer")
+        return mood

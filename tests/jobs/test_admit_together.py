@@ -45,7 +45,7 @@ def together(world: World, database) -> Callable[[Sequence[Request]], list[Outco
             with _held(world, database.admin_url):
                 began = threading.Event()
                 first = threads.submit(lambda: (began.set(), _outcome(world, _request(world, shots=1))))
-                assert began.wait(30)
+                assert began.wait(120)
                 _until(lambda: _waits(world, "policy_decision"))
                 futures = []
                 for number, request in enumerate(requests, 1):

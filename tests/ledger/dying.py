@@ -20,7 +20,7 @@ def main(url: str, directory: str, seed: str, deadly: str, policy: str = "") -> 
         if stage == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    witnesses = Witnesses(read_policy(Path(policy).read_bytes())) if policy else None
+    witnesses = Witnesses(read_policy(Path(policy).read_bytes()), timeout_s=60.0) if policy else None
     signers = make_signers(seed=bytes.fromhex(seed))
     Sequencer(
         make_engine(url), Path(directory), signers, ORIGIN, witnesses=witnesses, on_stage=on_stage

@@ -55,6 +55,10 @@ class Hammer:
         with self.lock:
             self.kept |= {item.record_id: (tenant, item.entry_bytes) for item in items}
 
+    def enough(self) -> bool:
+        """Tell whether it has done what the end is compared with; a slow machine takes longer."""
+        return bool(len(self.kept) > 100 and self.verified and self.continued and self.given_up)
+
     def names(self, tenant: UUID) -> list[str]:
         with self.lock:
             return [name for name, (whose, _) in self.kept.items() if whose == tenant]
@@ -131,6 +135,9 @@ def test_nothing_is_lost_doubled_or_unprovable_under_the_hammer(
         *(hammer.guarded(hammer.reader, n) for n in range(20, 22)),
     ]
     hammer.writing.wait(SECONDS)
+    until = time.monotonic() + 100
+    while not hammer.errors and not hammer.enough() and time.monotonic() < until:
+        time.sleep(0.1)
     hammer.writing.set()
     for thread in others:
         thread.join()
@@ -144,7 +151,7 @@ def test_nothing_is_lost_doubled_or_unprovable_under_the_hammer(
         pass
     size = last.step().size
     assert size == len(hammer.kept) > 100
-    assert hammer.verified > 0 and hammer.continued > 0 and hammer.given_up
+    assert hammer.enough()
     with scope(engine, None) as connection:
         entries = store.entries_between(connection, 0, size)
     assert sorted(entries) == sorted(entry for _, entry in hammer.kept.values())

@@ -29,6 +29,7 @@ from qcos.ledger.publish import read_status
 from qcos.ledger.sequence import Sequencer
 from qcos.ledger.sign import LedgerSigners
 from qcos.ledger.verify import verify_checkpoint
+from real_keystores import START_S, free_port
 
 from .conftest import ORIGIN, make_signers, record_acts
 from .log import grow
@@ -44,7 +45,7 @@ ENTRIES = [b"entry %d" % n for n in range(1000)]
 
 def tool(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
 
 
 @contextlib.contextmanager
@@ -59,14 +60,15 @@ def their_witness(folder: Path, signers: LedgerSigners) -> Iterator[tuple[str, s
         *("aics_witness", "add-log", "--config", config, "--origin", ORIGIN, "--vkey", signers.vkeys[0])
     )
     assert added.returncode == 0, added.stderr
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "aics_witness", "serve", "--config", str(config)]
     with subprocess.Popen([*command, "--listen", f"127.0.0.1:{port}"], stderr=subprocess.PIPE) as process:
         try:
-            for _ in range(400):
+            until = time.monotonic() + START_S
+            while True:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                     break
+                assert process.poll() is None and time.monotonic() < until, "their witness does not answer"
                 time.sleep(0.05)
             yield vkey, f"http://127.0.0.1:{port}"
         finally:
@@ -82,14 +84,16 @@ def test_their_witness_cosigns_our_checkpoints_and_refuses_our_fork(
         vkey = parse_vkey(text)
         policy = policy_of([], "all", (vkey, url))
         log = tmp_path / "log"
-        sequencer = Sequencer(engine, log, signers, ORIGIN, witnesses=Witnesses(policy))
+        sequencer = Sequencer(engine, log, signers, ORIGIN, witnesses=Witnesses(policy, timeout_s=60.0))
         for size, count in ((3, 3), (259, 256), (700, 441)):
             record_acts(engine, tenant, count)
             assert sequencer.step().size == size
             note = (log / "checkpoint").read_text()
             assert verify_checkpoint(note, signers.vkeys, policy)[0].size == size
             assert (read_status(log) or {})["met"] is True
-        again = Sequencer(engine, tmp_path / "again", signers, ORIGIN, witnesses=Witnesses(policy))
+        again = Sequencer(
+            engine, tmp_path / "again", signers, ORIGIN, witnesses=Witnesses(policy, timeout_s=60.0)
+        )
         record_acts(engine, tenant, 1)
         again.step()  # a process that knows nothing of what it has: 409 and a proof
         assert (
@@ -99,7 +103,9 @@ def test_their_witness_cosigns_our_checkpoints_and_refuses_our_fork(
         fork = grow(tmp_path / "fork", Edge(), ENTRIES[:800], signers, int(time.time()))
         checkpoint, _ = verify_checkpoint(fork, signers.vkeys)
         files = LogFolder(tmp_path / "fork")
-        refused = Witnesses(policy).collect(checkpoint, fork, lambda old: consistency_of(files, old, 800))
+        refused = Witnesses(policy, timeout_s=60.0).collect(
+            checkpoint, fork, lambda old: consistency_of(files, old, 800)
+        )
         assert not refused.met
         (told,) = refused.told
         assert told.outcome == "refused" and told.shown

@@ -324,7 +324,7 @@ def served(tmp_path: Path, log: Log) -> Iterator[dict[str, object]]:
     with process:
         yield json.loads(process.stdout.readline())
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_the_command_serves_the_protocol(served: dict[str, object], log: Log, fork: Log) -> None:
@@ -333,7 +333,7 @@ def test_the_command_serves_the_protocol(served: dict[str, object], log: Log, fo
 
     assert served["name"] == NAME and served["logs"] == [ORIGIN]
     vkeys = [parse_vkey(str(vkey)) for vkey in served["vkeys"]]  # type: ignore[attr-defined]
-    with httpx.Client(base_url=str(served["url"]), trust_env=False) as http:
+    with httpx.Client(base_url=str(served["url"]), timeout=60, trust_env=False) as http:
         place = f"/{sha256(ORIGIN.encode()).hexdigest()}/checkpoint"
         assert http.get(place).status_code == 404
         first = http.post("/add-checkpoint", content=log.body(0, 30))
@@ -369,7 +369,7 @@ def test_connections_that_say_nothing_or_little_do_not_keep_others_out(
         connection.sendall(b"POST /add-checkpoint HTTP/1.1\r\nContent-Length: 1000\r\n\r\nold")
     try:
         answer = httpx.post(
-            f"{served['url']}/add-checkpoint", content=log.body(0, 9), timeout=60, trust_env=False
+            f"{served['url']}/add-checkpoint", content=log.body(0, 9), timeout=200, trust_env=False
         )
         assert answer.status_code == 200
     finally:

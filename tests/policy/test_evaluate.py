@@ -61,7 +61,7 @@ def test_timeout_has_its_code() -> None:
 
 def test_other_requests_go_on_beside_a_runaway() -> None:
     bad = bundle.of({"jobs/bad.rego": RUNAWAY})
-    with PolicyEngine(size=2) as engine, ThreadPoolExecutor(4) as pool:
+    with PolicyEngine(size=2, wait_s=120) as engine, ThreadPoolExecutor(4) as pool:
         stuck = [pool.submit(ask, engine, bad) for _ in range(3)]
         good = [pool.submit(ask, engine, bundle.shipped()) for _ in range(12)]
         assert all(future.result().allow for future in good)
@@ -77,11 +77,11 @@ def test_busy_engine_is_said_so() -> None:
         def hold() -> None:
             with engine._seat():
                 taken.set()
-                given.wait(30)
+                given.wait(120)
 
         holder = threading.Thread(target=hold)
         holder.start()
-        assert taken.wait(30)
+        assert taken.wait(120)
         with pytest.raises(Unavailable) as caught:
             ask(engine, bundle.shipped())
         given.set()

@@ -58,6 +58,7 @@ c = measure q;
 """
 # On aer-ideal, one circuit of 100 shots: per_task 500 + 100 * per_shot 2 + the bound on processor time, in micro-units.
 MICRO = 1_000_000
+PATIENT_S = 90  # for one answer: httpx alone gives up after five seconds, which a loaded machine may need
 
 
 def base64_of(source: str) -> str:
@@ -120,7 +121,7 @@ class House:
 
     def qcos_get(self, path: str) -> httpx.Response:
         """Get something as anybody, without a token."""
-        return httpx.get(self.qcos.url + path, trust_env=False)
+        return httpx.get(self.qcos.url + path, timeout=PATIENT_S, trust_env=False)
 
     def run(self, spec: dict[str, Any] | None = None, who: Person | None = None) -> dict[str, Any]:
         """Submit a job, wait for its end and return it; it must have completed."""
@@ -132,7 +133,7 @@ class House:
 
     def bundle(self, job_id: str) -> dict[str, Any]:
         """Return a job's evidence with its ledger proof."""
-        response = self.engineer.http.get(f"/jobs/{job_id}/evidence", params={"wait": 30}, timeout=60)
+        response = self.engineer.http.get(f"/jobs/{job_id}/evidence", params={"wait": 60}, timeout=PATIENT_S)
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         assert found["proof"]["ledger"] is not None
@@ -191,9 +192,12 @@ class House:
 
 def _person(qcos: Installation, name: str, role: str | None, token: str, token_id: str) -> Person:
     http = httpx.Client(
-        base_url=f"{qcos.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+        base_url=f"{qcos.url}/v1",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=PATIENT_S,
+        trust_env=False,
     )
-    return Person(name, role, token, token_id, Client(qcos.url, token), http)
+    return Person(name, role, token, token_id, Client(qcos.url, token, PATIENT_S), http)
 
 
 @contextlib.contextmanager
@@ -202,7 +206,10 @@ def furnish(qcos: Installation) -> Iterator[House]:
     mark = secrets.token_hex(4)
     made = create_tenant(qcos.engine, f"house-{mark}")
     token_id = httpx.get(
-        f"{qcos.url}/v1/whoami", headers={"Authorization": f"Bearer {made.token}"}, trust_env=False
+        f"{qcos.url}/v1/whoami",
+        headers={"Authorization": f"Bearer {made.token}"},
+        timeout=PATIENT_S,
+        trust_env=False,
     ).json()["token"]
     admin = _person(qcos, "user:admin", "quantum-admin", made.token, token_id)
     project, team, cost_center = f"project-{mark}", f"team-{mark}", f"CC-{mark}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -16,8 +17,10 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from qcos.backends import store as backends
+from qcos.base.clock import now
 from qcos.db import embedded
-from qcos.db.engine import make_engine
+from qcos.db.engine import make_engine, scope
 
 QCOS = str(Path(sys.executable).parent / "qcos")
 
@@ -58,13 +61,18 @@ class Installation:
         raise LookupError(name)
 
     def log(self, name: str) -> list[dict[str, Any]]:
-        """Return the JSON lines that a process has logged."""
-        return [json.loads(line) for line in (self.data / "logs" / f"{name}.log").read_text().splitlines()]
+        """Return the JSON lines that a process has logged; one that it is just writing is not read."""
+        whole, _, _ = (self.data / "logs" / f"{name}.log").read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.decode().splitlines()]
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
         """Stop a process from running, without ending it."""
         process = self.process(name)
+        if name.startswith("worker-"):
+            # It cannot say that it is there; its backends are to take jobs all the same, on a slow machine for minutes.
+            with scope(self.engine, None) as connection:
+                backends.touch(connection, name.removeprefix("worker-"), now() + dt.timedelta(minutes=10))
         process.suspend()
         try:
             yield
@@ -99,6 +107,6 @@ def running(data: Path, drivers: str, variables: Mapping[str, str] | None = None
             engine.dispose()
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(120)
         if process.stdout is not None:
             process.stdout.close()

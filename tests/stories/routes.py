@@ -28,12 +28,15 @@ def routes(house: House) -> Iterator[tuple[str, str]]:
 
 
 def names(house: House, job: dict[str, Any]) -> dict[str, str]:
-    """Return a value of this house for every path parameter there is."""
+    """Return a value of this house for every path parameter there is.
+
+    The record is the job's first: its last may be a moment old, a refusal say, and have no proof yet.
+    """
     size = int(house.qcos_get("/v1/ledger/checkpoint").text.splitlines()[1])
     return {
         "job_id": job["job_id"],
         "decision_id": job["decision_id"],
-        "record_id": house.records(object=job["job_id"])[0]["id"],
+        "record_id": house.records(object=job["job_id"], act="job.submitted")[0]["id"],
         "version": house.admin.client.policies.list()["active"],
         "token_id": house.auditor.token_id,
         "principal": house.engineer.id,

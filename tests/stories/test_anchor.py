@@ -14,6 +14,7 @@ from eth_account import Account
 
 from ledger.anchor.conftest import KEY, Node, anvil  # noqa: F401 - a fixture
 
+from .house import PATIENT_S
 from .installation import QCOS, running
 
 
@@ -33,13 +34,15 @@ def test_from_configuration_to_offline_verification(
     with running(tmp_path / "data", "", variables) as qcos:
         trust = tmp_path / "trust.json"
         trust.write_bytes(qcos.trust_file.read_bytes())
-        for _ in range(300):
+        deadline = time.monotonic() + 120
+        while True:
             node.mine(1)
-            (item,) = httpx.get(f"{qcos.url}/v1/ledger/anchors").json()["items"] or [{"state": "none"}]
+            answer = httpx.get(f"{qcos.url}/v1/ledger/anchors", timeout=PATIENT_S, trust_env=False)
+            (item,) = answer.json()["items"] or [{"state": "none"}]
             if item["state"] == "confirmed":
                 break
+            assert time.monotonic() < deadline, item
             time.sleep(0.1)
-        assert item["state"] == "confirmed", item
         environment = clean_environment | {"QCOS_URL": qcos.url, "QCOS_TOKEN": qcos.admin_token}
         listed = _qcos(environment, "anchor", "list")[1]["items"]
         assert [one["kind"] for one in listed] == ["ethereum"]

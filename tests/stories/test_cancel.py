@@ -59,7 +59,7 @@ def test_a_queued_job_is_cancelled_at_once(house: House) -> None:
 def test_a_running_job_is_cancelled_by_its_worker(house: House) -> None:
     """R8.5: while it runs: 202, then the worker stops it through the driver; nothing is charged."""
     job_id = house.engineer.client.jobs.submit(house.spec(LONG, shots=10))["job_id"]
-    for step in house.engineer.client.jobs.steps(job_id, timeout_s=60):
+    for step in house.engineer.client.jobs.steps(job_id, timeout_s=120):
         if step["step"] == "executing":
             break
     for _ in itertools.count():
@@ -70,7 +70,7 @@ def test_a_running_job_is_cancelled_by_its_worker(house: House) -> None:
     response = house.engineer.http.post(f"/jobs/{job_id}/cancel")
     assert response.status_code == 202
     assert response.json()["cancel_requested"] is True
-    job = dict(house.engineer.client.jobs.wait_for(job_id, timeout_s=60))
+    job = dict(house.engineer.client.jobs.wait_for(job_id, timeout_s=120))
     given_back(house, job)
     assert house.engineer.http.post(f"/jobs/{job_id}/cancel").status_code == 200, "cancelled again: it is"
     assert house.run()["state"] == "completed"

@@ -59,7 +59,7 @@ def test_a_job_from_file_to_verified_evidence(
     listed = run(house.engineer, clean_environment, "job", "list")
     assert [item["job_id"] for page in listed for item in page.get("items", [page])] == [job_id]
     bundle, trust = tmp_path / "bundle.json", tmp_path / "trust.json"
-    run(house.engineer, clean_environment, "evidence", "get", job_id, "--output", str(bundle), "--wait", "30")
+    run(house.engineer, clean_environment, "evidence", "get", job_id, "--output", str(bundle), "--wait", "60")
     shutil.copy(house.qcos.trust_file, trust)
     verify = [QCOS, "evidence", "verify", str(bundle), "--trust", str(trust)]
     offline = clean_environment | {"QCOS_URL": "http://127.0.0.1:9"}

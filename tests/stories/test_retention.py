@@ -47,7 +47,7 @@ def pass_time(house: House, time: dt.timedelta) -> int:
 
 
 def evidence(house: House, job_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(house.engineer.client.jobs.evidence(job_id, wait_s=30))
+    found: dict[str, Any] = json.loads(house.engineer.client.jobs.evidence(job_id, wait_s=60))
     return found
 
 
@@ -75,7 +75,7 @@ def test_from_submission_over_a_hold_to_a_proved_erasing(
 ) -> None:
     """R4.3: held, it outlives its time; released, it goes; and the verifier says what went, when and under what."""
     job_id = job_of_days(house, 2)
-    copy = house.engineer.client.jobs.evidence(job_id, wait_s=30)
+    copy = house.engineer.client.jobs.evidence(job_id, wait_s=60)
     kept = house.engineer.client.retention.of_job(job_id)
     assert (kept["state"], kept["retention_days"], kept["holds"], kept["erased"]) == ("kept", 2, [], None)
 
@@ -100,7 +100,7 @@ def test_from_submission_over_a_hold_to_a_proved_erasing(
         assert gone.value.code == "payload.erased"
         assert gone.value.details["erased"] == shown["payload"]["erased"]
 
-    erased = house.engineer.client.jobs.evidence(job_id, wait_s=30)
+    erased = house.engineer.client.jobs.evidence(job_id, wait_s=60)
     assert json.loads(erased)["erased"] == shown["payload"]["erased"]
     code, text, report = verified(erased, house, tmp_path, clean_environment)
     assert code == 7, text

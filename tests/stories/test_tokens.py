@@ -15,12 +15,12 @@ from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.identity import tokens
 
-from .house import House
+from .house import PATIENT_S, House
 
 
 def _ask(house: House, header: str | None, path: str = "/whoami") -> httpx.Response:
     headers = {"Authorization": header} if header is not None else {}
-    return httpx.get(f"{house.qcos.url}/v1{path}", headers=headers, trust_env=False)
+    return httpx.get(f"{house.qcos.url}/v1{path}", headers=headers, timeout=PATIENT_S, trust_env=False)
 
 
 def unauthorized(response: httpx.Response, code: str) -> None:
@@ -76,6 +76,7 @@ def test_an_expired_token(house: House) -> None:
         f"{house.qcos.url}/v1/jobs",
         json=house.spec(),
         headers={"Authorization": f"Bearer {minted.text}"},
+        timeout=PATIENT_S,
         trust_env=False,
     )
     unauthorized(response, "auth.expired")

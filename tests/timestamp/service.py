@@ -27,7 +27,7 @@ class Tsa:
     process: subprocess.Popen[str]
 
     def post(self, body: bytes, path: str = "/", headers: Mapping[str, str] = QUERY) -> httpx.Response:
-        return httpx.post(self.url + path, content=body, headers=dict(headers), timeout=30)
+        return httpx.post(self.url + path, content=body, headers=dict(headers), timeout=120)
 
     def reply(self, query: bytes) -> bytes:
         answer = self.post(query)
@@ -36,7 +36,7 @@ class Tsa:
         return answer.content
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30)
+        return httpx.get(self.url + path, timeout=120)
 
 
 @contextlib.contextmanager
@@ -57,6 +57,6 @@ def serving(data: Path, **variables: str) -> Iterator[Tsa]:
         yield Tsa(ready["url"], data, process)
     finally:
         process.send_signal(signal.SIGTERM)
-        code = process.wait(30)
+        code = process.wait(120)
         process.stdout.close()
     assert code == 0

@@ -221,7 +221,7 @@ def test_a_slow_or_absent_authority_is_given_up(authority: LocalAuthority, keyri
     over = threading.Event()
 
     def slow(query: bytes) -> tuple[int, bytes]:
-        over.wait(60)
+        over.wait(200)
         return 200, authority.reply(query)
 
     with _http(slow) as url, _asking(url, list(keyring.tsa_chain), timeout_s=0.2) as remote:
@@ -252,7 +252,7 @@ def test_a_time_that_no_verifier_would_accept_is_not_taken(keyring: Keyring) -> 
         assert refused.value.code == "timestamp.drift"
         drift = guard.drift_s()
         assert drift is not None
-        assert 3590 < drift < 3610
+        assert abs(drift - 3600) < 60
 
 
 def test_the_file_of_pinned_certificates_is_read_in_any_order(
@@ -284,7 +284,7 @@ def test_a_service_whose_clock_is_wrong_refuses(tmp_path: Path, keyring: Keyring
     assert health.status_code == 503
     assert health.json()["code"] == "timestamp.drift"
     assert health.json()["sources"] == {url: "ok"}
-    assert 3_590_000 < health.json()["drift_ms"] < 3_610_000
+    assert abs(health.json()["drift_ms"] - 3_600_000) < 60_000
 
 
 def test_wrong_settings_are_told_at_the_start(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_curl_and_openssl_are_enough(tsa: Tsa, tmp_path: Path, digest: str, cert
         openssl ts -verify -data data -in reply.tsr -CAfile chain.pem {untrusted}
     """
     done = subprocess.run(
-        ["sh", "-e", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        ["sh", "-e", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("Verification: OK") == 2
@@ -131,9 +131,12 @@ def test_other_requests_are_refused(tsa: Tsa) -> None:
 def _raw(tsa: Tsa, *parts: bytes) -> bytes:
     """Send bytes over a connection and return what comes until it is closed or an answer is whole."""
     where = urlsplit(tsa.url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as connection:
-        for part in parts:
-            connection.sendall(part)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=120) as connection:
+        with contextlib.suppress(
+            ConnectionError
+        ):  # an answer may come, and the connection end, before all is sent
+            for part in parts:
+                connection.sendall(part)
         return connection.recv(65536)
 
 
@@ -146,7 +149,7 @@ def test_hostile_clients_do_not_stop_it(tsa: Tsa) -> None:
     assert b" 400 " in _raw(tsa, head + b"Content-Length: minus\r\n\r\n")
     assert b" 400 " in _raw(tsa, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     half = [
-        socket.create_connection((urlsplit(tsa.url).hostname or "", urlsplit(tsa.url).port or 0), timeout=30)
+        socket.create_connection((urlsplit(tsa.url).hostname or "", urlsplit(tsa.url).port or 0), timeout=120)
         for _ in range(40)
     ]
     for connection in half:
@@ -161,7 +164,7 @@ def test_hostile_clients_do_not_stop_it(tsa: Tsa) -> None:
 def test_who_sends_no_request_is_cut_off(tsa: Tsa) -> None:
     """Else so many idle connections as are served at once would keep everybody else out."""
     where = urlsplit(tsa.url).hostname or "", urlsplit(tsa.url).port or 0
-    silent, half = (socket.create_connection(where, timeout=30) for _ in range(2))
+    silent, half = (socket.create_connection(where, timeout=120) for _ in range(2))
     half.sendall(b"POST / HTTP/1.1\r\nHost: a\r\n")
     for connection in (silent, half):
         with connection, contextlib.suppress(ConnectionResetError):
@@ -179,7 +182,7 @@ def test_a_replaced_key_is_not_taken_for_the_one_in_force(tmp_path: Path) -> Non
         [QCOS, "tsa", "serve", "--port", "0", "--data", str(data), "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode != 0
     assert json.loads(done.stderr)["code"] == "keys.generation"
@@ -191,7 +194,7 @@ def test_it_takes_no_port_that_is_taken(tsa: Tsa, tmp_path: Path) -> None:
         [QCOS, "tsa", "serve", "--port", port, "--data", str(tmp_path / "data"), "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 5
     assert json.loads(done.stderr)["code"] == "tsa.port"

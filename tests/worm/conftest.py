@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +17,7 @@ import pytest
 
 from qcos.worm.files import FileStore, _set_immutable
 from qcos.worm.s3 import S3Place, S3Store
+from real_keystores import START_S, free_port
 
 REGION = "us-east-1"
 
@@ -32,7 +33,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def localstack(component: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server that refuses what S3 refuses."""
-    python, port = component("localstack"), _free_port()
+    python, port = component("localstack"), free_port()
     folder = tmp_path_factory.mktemp("localstack")
     environment = {
         **os.environ,
@@ -56,7 +57,7 @@ def localstack(component: Callable[[str], Path], tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server that accepts what S3 refuses: dates shortened, versioning suspended."""
-    port = _free_port()
+    port = free_port()
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     log = tmp_path_factory.mktemp("moto") / "log"
     with _server(command, f"http://127.0.0.1:{port}", "/moto-api/", log, dict(os.environ)) as url:
@@ -80,19 +81,20 @@ class _server:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
             )
-        for _ in range(600):
-            try:
-                if httpx.get(self._url + self._path, timeout=2).status_code == 200:
+        until = time.monotonic() + START_S
+        while time.monotonic() < until and self._process.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):  # not up yet; while it starts it answers other things
+                if httpx.get(self._url + self._path, timeout=10).status_code == 200:
                     return self._url
-            except httpx.HTTPError:
-                time.sleep(0.1)
+            time.sleep(0.1)
         self.__exit__()
         raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-2000:]}")
 
     def __exit__(self, *_: object) -> None:
-        os.killpg(
-            self._process.pid, signal.SIGKILL
-        )  # LocalStack takes more than ten seconds to end by itself
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(
+                self._process.pid, signal.SIGKILL
+            )  # LocalStack takes more than ten seconds to end by itself
         self._process.wait()
 
 
@@ -110,9 +112,3 @@ def folder(tmp_path: Path) -> Iterator[FileStore]:
     for path in (tmp_path / "worm").rglob("*"):
         if path.is_file() and not path.is_symlink():
             _set_immutable(path, False)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

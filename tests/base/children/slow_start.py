@@ -9,5 +9,5 @@ from obedient import handle
 from qcos.base.process import serve
 
 if __name__ == "__main__":
-    time.sleep(0.5)
+    time.sleep(6)
     serve(handle)

@@ -41,10 +41,17 @@ class Node:
 
     def call(self, method: str, *parameters: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
-        return httpx.post(self.url, json=body).json()["result"]
+        return httpx.post(self.url, json=body, timeout=60).json()["result"]
 
     def fund(self, address: str) -> None:
         self.call("anvil_setBalance", address, hex(10**18))
+
+    def taken(self, transaction: str) -> None:
+        """Wait until it has mined a transaction; it says that it has one before it has done that."""
+        until = time.monotonic() + 120
+        while self.call("eth_getTransactionReceipt", transaction) is None:
+            assert time.monotonic() < until, "the transaction is not mined"
+            time.sleep(0.01)
 
     def mine(self, blocks: int) -> None:
         self.call("anvil_mine", hex(blocks))
@@ -64,7 +71,7 @@ def anvil(component: Callable[[str], Path]) -> Iterator[Node]:
         url = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
         threading.Thread(target=process.stdout.read, daemon=True).start()
         node = Node(f"http://{url}")
-        for _ in range(100):
+        for _ in range(2000):
             try:
                 node.call("eth_chainId")
                 break
@@ -73,7 +80,7 @@ def anvil(component: Callable[[str], Path]) -> Iterator[Node]:
         yield node
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -37,6 +37,7 @@ def anchored(chain: Ethereum, anvil: Node) -> tuple[dict[str, Any], str]:
     note = checkpoint()
     work = chain.prepare(anchored_digest(note))
     assert chain.advance(anchored_digest(note), work).proof is None, "it is sent"
+    anvil.taken(work["hash"])
     anvil.mine(4)
     done = chain.advance(anchored_digest(note), work)
     assert done.proof is not None
@@ -77,6 +78,7 @@ def test_it_counts_only_when_it_is_deep_enough(chain: Ethereum, anvil: Node) -> 
     digest = anchored_digest(checkpoint())
     work = chain.prepare(digest)
     chain.advance(digest, work)
+    anvil.taken(work["hash"])
     anvil.mine(2)
     assert chain.advance(digest, work).proof is None
     anvil.mine(1)
@@ -100,7 +102,7 @@ def test_a_reorganisation_throws_it_out_and_it_goes_in_again(chain: Ethereum, an
     work = chain.prepare(digest)
     snapshot = anvil.call("evm_snapshot")
     chain.advance(digest, work)
-    assert anvil.call("eth_getTransactionReceipt", work["hash"]) is not None
+    anvil.taken(work["hash"])
     assert anvil.call("evm_revert", snapshot)
     assert anvil.call("eth_getTransactionReceipt", work["hash"]) is None
     assert chain.advance(digest, work).proof is None
