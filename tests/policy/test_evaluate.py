@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -87,6 +89,19 @@ def test_busy_engine_is_said_so() -> None:
         given.set()
         holder.join()
         assert caught.value.code == "policy.busy"
+        assert ask(engine, bundle.shipped()).allow
+
+
+def test_an_engine_that_gets_no_processor_denies_nobody() -> None:
+    """It is not the policies' fault: nothing was decided, and the caller may try again."""
+    with PolicyEngine() as engine:
+        assert ask(engine, bundle.shipped()).allow
+        pid = engine._seats[0]._child.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(Unavailable) as caught:
+            ask(engine, bundle.shipped())
+        assert (caught.value.code, caught.value.retry_after_s) == ("policy.starved", 1.0)
         assert ask(engine, bundle.shipped()).allow
 
 

@@ -67,7 +67,8 @@ class CircuitReader:
         Raises:
             Invalid: ``circuit.*``: what is wrong with it, with the line where it is known.
             Limit: ``circuit.*``: what it has too much of; ``circuit.deadline`` when reading took too long.
-            Unavailable: ``process.busy`` or ``process.start``: nothing is wrong with the circuit.
+            Unavailable: ``process.busy``, ``process.start``, or ``circuit.starved`` when the machine gave the reading process little
+                processor time: nothing is wrong with the circuit.
         """
         return self._read(source, format, _Allowance(self._job_s))
 
@@ -147,7 +148,14 @@ class CircuitReader:
                     answer: Answer = json.loads(child.call(request, deadline_s))
                     allowance.left_s -= child.spent_s  # waiting is on nobody's account
                 return answer
-            except DeadlineExceeded:
+            except DeadlineExceeded as late:
+                if late.used_s < deadline_s / 2:
+                    raise Unavailable(
+                        "circuit.starved",
+                        "the machine had no processor time to read the program",
+                        hint="try again; if it happens often, the machine is too busy",
+                        retry_after_s=1.0,
+                    ) from None
                 if deadline_s < self._deadline_s:
                     raise Limit(
                         "circuit.deadline",

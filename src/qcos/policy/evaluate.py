@@ -68,14 +68,17 @@ class PolicyEngine:
             input: The document of docs/reference/policy.md; JSON values only.
 
         Raises:
-            Unavailable: ``policy.busy`` when no engine became free; nothing was decided.
+            Unavailable: ``policy.busy`` when no engine became free, ``policy.starved`` when the machine gave the engine no
+                processor time; nothing was decided.
         """
         started = time.perf_counter_ns()
         document = json.dumps(input, separators=(",", ":")).encode()
         with self._seat() as seat:
             try:
                 answer, packages = seat.evaluate(bundle, entrypoint, document, self._deadline_s)
-            except DeadlineExceeded:
+            except DeadlineExceeded as late:
+                if late.used_s < self._deadline_s:
+                    raise _starved() from None
                 return _failure("policy.timeout", self._timeout(), _since(started))
             except Invalid as error:
                 return _failure("policy.invalid", str(error)[:500], _since(started))
@@ -105,7 +108,7 @@ class PolicyEngine:
         Raises:
             Invalid: ``policy.input`` when the input's ``time`` is no RFC 3339 instant, or when a number in it
                 is beyond what canonical JSON carries exactly (2^53-1).
-            Unavailable: ``policy.busy``.
+            Unavailable: ``policy.busy``, ``policy.starved``.
         """
         try:
             at = parse_rfc3339(input["time"])
@@ -135,6 +138,7 @@ class PolicyEngine:
 
         Raises:
             Invalid: ``policy.bundle`` with every problem, each with file and line.
+            Unavailable: ``policy.busy``, ``policy.starved``.
         """
         with self._seat() as seat:
             return seat.load(bundle, deadline_s)
@@ -225,10 +229,13 @@ def ask(child: KillableProcess, request: dict[str, Any], deadline_s: float) -> d
 
     Raises:
         Invalid: ``policy.bundle`` when the bundle has problems or the engine cannot take it.
+        Unavailable: ``policy.starved``.
     """
     try:
         told: dict[str, Any] = json.loads(child.call(json.dumps(request).encode(), deadline_s))
     except (DeadlineExceeded, ChildFailed) as error:
+        if isinstance(error, DeadlineExceeded) and error.used_s < deadline_s / 2:
+            raise _starved() from None
         raise Invalid(
             "policy.bundle",
             "the policies cannot be read",
@@ -306,6 +313,15 @@ def _order(reason: Reason) -> tuple[str, str, str, str]:
 def _failure(code: str, message: str, duration_us: int) -> Verdict:
     hint = "tell whoever activated this policy bundle; the decision's record names its version"
     return Verdict(False, (Reason(ENGINE, code, message, hint),), (), (), duration_us)
+
+
+def _starved() -> Unavailable:
+    return Unavailable(
+        "policy.starved",
+        "the machine had no processor time for the policy engine; nothing was decided",
+        hint="try again; if it happens often, the machine is too busy",
+        retry_after_s=1.0,
+    )
 
 
 def _since(started: int) -> int:
