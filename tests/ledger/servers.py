@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +76,7 @@ def answering(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterat
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            connections.append(self.connection)
             with contextlib.suppress(OSError):
                 answer(self, body)
 
@@ -84,6 +86,7 @@ def answering(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterat
         def log_message(self, *_: object) -> None:
             pass
 
+    connections: list[socket.socket] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -92,6 +95,9 @@ def answering(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterat
     finally:
         server.shutdown()
         server.server_close()
+        for connection in connections:  # nobody waits for an answer any more that does not come
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def say(handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str = "text/plain") -> None:
