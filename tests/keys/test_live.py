@@ -20,6 +20,7 @@ from qcos.base.clock import now
 from qcos.base.errors import Conflict, Integrity, Invalid, Unavailable
 from qcos.base.limits import KEY_LEASE_S
 from qcos.db.engine import make_engine, scope
+from qcos.keys import live as live_module
 from qcos.keys import store
 from qcos.keys.file import FileKeyring
 from qcos.keys.live import Followed, LiveKeyring
@@ -37,6 +38,20 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Hanging(KeyStores):
+    """A key store that is asked, and answers when it is let go."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__({"file": FileStore(folder, Protection())})
+        self.asked, self.go = threading.Event(), threading.Event()
+        self.go.set()
+
+    def keyring(self, entries: Sequence[KeyEntry], version: int) -> Keyring:
+        self.asked.set()
+        assert self.go.wait(120)
+        return super().keyring(entries, version)
 
 
 def stores(folder: Path) -> KeyStores:
@@ -306,3 +321,28 @@ def test_the_application_cannot_change_what_a_key_is(engine: sa.Engine, tmp_path
             scope(engine, None) as connection,
         ):
             connection.exec_driver_sql(statement)
+
+
+def test_a_key_store_that_hangs_holds_one_thread_and_not_all(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R10.5: who needs the keys meanwhile is told so; when the store answers, all goes on with the new ones."""
+    monkeypatch.setattr(live_module, "KEY_STORE_WAIT_S", 0.1)
+    clock, store_ = Clock(), Hanging(tmp_path)
+    process = LiveKeyring(engine, store_, FileKeyring(tmp_path).open_or_create, clock=clock)
+    before = process.current()
+    made = rotate(engine, tmp_path)
+    store_.asked.clear()
+    store_.go.clear()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(process.refresh)
+        assert store_.asked.wait(120)
+        assert process.current() is before, "within the lease"
+        clock.now += KEY_LEASE_S + 1
+        for _ in range(3):
+            with pytest.raises(Unavailable) as refused:
+                process.current()
+            assert refused.value.code == "keys.unread"
+        store_.go.set()
+        assert [signer.key_id for signer in reading.result(120).evidence] == [entry.key_id for entry in made]
+    assert process.current() is reading.result()

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import sqlalchemy as sa
 
 from qcos.base.errors import Integrity, Invalid, QcosError, Unavailable
-from qcos.base.limits import KEY_LEASE_S, KEY_POLL_S
+from qcos.base.limits import KEY_LEASE_S, KEY_POLL_S, KEY_STORE_WAIT_S
 from qcos.db.engine import scope
 from qcos.keys import store
 from qcos.keys.model import Keyring
@@ -81,9 +81,10 @@ class LiveKeyring:
 
         Raises:
             Unavailable: The database, or a key store, is away; or a key in force cannot be opened here, with the code that
-                says why: nothing is signed until it can, and what was to be signed waits.
+                says why: nothing is signed until it can, and what was to be signed waits. ``keys.unread`` while another thread
+                waits for a key store that hangs.
         """
-        with self._lock:
+        with self._alone():
             began = self._clock()
             with scope(self._engine, None) as connection:
                 version = store.version(connection)
@@ -104,6 +105,21 @@ class LiveKeyring:
                 _log.warning("the keys in force cannot be looked at: %s", error)
             except QcosError:
                 _log.exception("the keys in force cannot be opened")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=KEY_STORE_WAIT_S):
+            raise Unavailable(
+                "keys.unread",
+                "the keys in force are still being read",
+                expected=f"an answer of the key store within {KEY_STORE_WAIT_S:g} s",
+                hint="try again; look whether the key store answers",
+                retry_after_s=KEY_POLL_S,
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _registry(self) -> Registry:
         with scope(self._engine, None) as connection:
