@@ -30,6 +30,7 @@ from qcos.base.errors import Unavailable
 
 _VERSION = 18
 _START_SECONDS = 60
+_IN_USE = b"pre-existing shared memory block"  # what PostgreSQL says of it
 _LONGEST_SOCKET = 107  # bytes of a socket's path in Linux
 
 
@@ -195,7 +196,17 @@ def _launch(directory: Path, cluster: Path, port: int, settings: dict[str, str])
     log = directory / "server.log"
     log.touch()
     _give_away(conf, log)
-    _run(["pg_ctl", "-D", str(cluster), "-w", "-t", str(_START_SECONDS), "-l", str(log), "start"], directory)
+    command = ["pg_ctl", "-D", str(cluster), "-w", "-t", str(_START_SECONDS), "-l", str(log), "start"]
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        told = log.stat().st_size
+        try:
+            return _run(command, directory)
+        except Unavailable:
+            # Of a server that was killed some process is still at work on these files; it ends as soon as it notices.
+            if _IN_USE not in log.read_bytes()[told:] or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _sockets(directory: Path, port: int) -> Path | None:
