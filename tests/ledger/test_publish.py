@@ -20,15 +20,16 @@ import sqlalchemy as sa
 
 from qcos.base.errors import Integrity, Invalid
 from qcos.db.engine import make_engine, scope
-from qcos.ledger import prove, store
+from qcos.ledger import prove, publish, store
 from qcos.ledger.audit import audit
 from qcos.ledger.checkpoint import encode
 from qcos.ledger.collect import Witnesses
 from qcos.ledger.note import COSIGNATURE_MLDSA44, Vkey, sign_line
 from qcos.ledger.publish import read_status
 from qcos.ledger.quorum import read_policy
-from qcos.ledger.sequence import Sequencer
+from qcos.ledger.sequence import Sequencer, Step
 from qcos.ledger.sign import LedgerSigners
+from qcos.ledger.store import Head
 from qcos.ledger.submission import SIZE_TYPE, read_submission
 from qcos.ledger.verify import verify_checkpoint, verify_proof
 
@@ -302,6 +303,54 @@ def test_two_databases_on_one_folder_publish_one_history(
         first.step()
     assert caught.value.code == "ledger.forked"
     assert published(tmp_path) == honest
+
+
+def test_an_idle_log_shows_that_it_is_alive(
+    engine: sa.Engine,
+    tmp_path: Path,
+    signers: LedgerSigners,
+    tenant: UUID,
+    three: list[Serving],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its checkpoint is signed and witnessed again with new times; the one that proofs carry stays, and nothing goes back."""
+    monkeypatch.setattr(publish, "CHECKPOINT_FRESH_S", 0.0)
+    log, policy = tmp_path / "log", policy_of(three, 2)
+    sequencer, other = (
+        Sequencer(engine, log, signers, ORIGIN, witnesses=Witnesses(policy, **PATIENT)) for _ in range(2)
+    )
+    record_acts(engine, tenant, 3)
+    first = sequencer.step()
+    before = published(log)
+    with scope(engine, None) as connection:
+        kept = store.checkpoint_of(connection, 3)
+    assert kept is not None and kept[1] == before
+
+    def times(note: str | None) -> list[int]:
+        checkpoint, signatures = verify_checkpoint(note or "", signers.vkeys, policy)
+        assert (checkpoint.size, checkpoint.root) == (3, first.root)
+        assert len(policy.demand(signatures)) == 3
+        return [one.time for one in signatures if one.time]
+
+    while min(times(published(log))) <= max(times(before)):
+        assert sequencer.step() == Step(3, 0, first.root)
+        time.sleep(0.05)
+    with scope(engine, None) as connection:
+        assert store.checkpoint_of(connection, 3) == kept
+    three[0].stop(), three[1].stop()
+    standing = published(log)
+    sequencer.step()
+    assert published(log) == standing, "too few witnesses: the old one stands"
+    assert (read_status(log) or {})["met"] is False
+    three[0].start(), three[1].start()
+    record_acts(engine, tenant, 2)
+    while other.step().size < 5 or verify_checkpoint(published(log) or "", signers.vkeys)[0].size < 5:
+        time.sleep(0.05)
+    later = published(log)
+    sequencer._publisher._again = 0.0
+    sequencer._publisher.freshen(Head(3, first.root))
+    assert published(log) == later, "another sequencer has gone on meanwhile"
+    assert audit(log, signers.vkeys).ok
 
 
 IN_THE_WAY = {

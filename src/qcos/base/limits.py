@@ -56,6 +56,9 @@ POLICY_TEST_DEADLINE_S: Final = 30.0  # all tests of one bundle; the child ends 
 MAX_ENTRY_BYTES: Final = 65_535  # C2SP tlog-tiles: an entry's length is a uint16
 SEQUENCE_BATCH: Final = 4_096  # entries taken into one checkpoint
 SEQUENCE_INTERVAL_S: Final = 0.2  # pause between checkpoints; an entry is covered within 1 s
+CHECKPOINT_FRESH_S: Final = (
+    900.0  # age at which an idle log's checkpoint is signed and witnessed again; three signatures and a file
+)
 MAX_BACKLOG_ENTRIES: Final = 100_000  # entries that wait for the sequencer; it takes 20,000 a second, so more means that it stands still
 MAX_BACKLOG_S: Final = 120.0  # seconds the oldest of them may wait; a sequencer that died is back within ten
 BACKLOG_RETRY_S: Final = 5.0  # when to come again, as the answer says

@@ -182,7 +182,9 @@ def monitor(
     ] = None,
     max_age: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds the newest cosignature may be old; an idle log's grows old."),
+        typer.Option(
+            min=1, help="Seconds the newest cosignature may be old; an idle log's is renewed each 900 s."
+        ),
     ] = None,
     evidence: Annotated[
         Path | None,

@@ -178,7 +178,7 @@ def demand_fresh(seen: Seen, max_age_s: float, now: float | None = None, witness
                 f"{one.vkey.name}: {now - one.time:.0f} s ago" for one in seen.signatures if one.time
             )[:300]
             or "no time is stated",
-            hint="the log is idle, or stands still, or newer checkpoints are kept from you",
+            hint="the log stands still, or newer checkpoints are kept from you",
         )
 
 

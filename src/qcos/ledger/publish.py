@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from qcos.base.clock import now, rfc3339
 from qcos.base.errors import Integrity, QcosError
-from qcos.base.limits import SEQUENCE_INTERVAL_S, WITNESS_PAUSE_MAX_S
+from qcos.base.limits import CHECKPOINT_FRESH_S, SEQUENCE_INTERVAL_S, WITNESS_PAUSE_MAX_S
 from qcos.db.engine import scope
 from qcos.ledger import store
 from qcos.ledger.checkpoint import Checkpoint, parse_body
@@ -77,6 +77,7 @@ class Publisher:
         self._again = 0.0  # monotonic: not before then are the witnesses asked again
         self._pause = SEQUENCE_INTERVAL_S
         self._outcomes: tuple[tuple[str, str], ...] = ()
+        self._old_at = 0.0  # monotonic: then the published checkpoint is old
 
     def publish(self, head: Head) -> bool:
         """Publish a head whose tiles stand in the folder; False when too few witnesses have cosigned it yet.
@@ -101,8 +102,29 @@ class Publisher:
             if not self._shown_already(head):
                 self._folder.write_checkpoint(kept[1])
         self._known = head
+        self._old_at = time.monotonic() + CHECKPOINT_FRESH_S
         self._on_stage("published")
         return True
+
+    def freshen(self, head: Head) -> None:
+        """Sign the published head again, and have it witnessed again, when its times got old.
+
+        An idle log shows so that it is alive, with the keys in force, and learns whether its witnesses still agree. Only the published
+        file changes: the first checkpoint of a size is the one that is kept and that proofs carry.
+
+        Raises:
+            Integrity: As `publish`.
+        """
+        if time.monotonic() < self._old_at:
+            return
+        note = self._signed(head)
+        if note is None:  # the old one stands; they are asked again
+            return
+        with self._folder.locked():
+            shown = shown_in(self._folder, self._origin)
+            if shown is not None and (shown.size, shown.root) == (head.size, head.root):
+                self._folder.write_checkpoint(note)
+        self._old_at = time.monotonic() + CHECKPOINT_FRESH_S
 
     def _shown_already(self, head: Head) -> bool:
         """Return whether the folder shows this head or a later one. Its lock is held.

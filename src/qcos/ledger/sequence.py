@@ -157,7 +157,7 @@ class Sequencer:
     def _cover(self, head: Head) -> None:
         """Write and publish the head, unless it is."""
         if self._published == head.size:
-            return
+            return self._publisher.freshen(head)
         if self._written != head.size:  # else it waits for its witnesses only
             growth = self._growth
             if growth is None or (growth.old, growth.new) != (self._written, head.size):
