@@ -134,8 +134,9 @@ class _Laborious:
     def child(self) -> Iterator[_Laborious]:
         yield self
 
-    def call(self, request: bytes, deadline_s: float) -> bytes:
-        if deadline_s < self.spent_s:
+    def call(self, request: bytes, deadline_s: float, *, processor_s: float) -> bytes:
+        assert processor_s <= deadline_s
+        if processor_s < self.spent_s:
             raise DeadlineExceeded("process.deadline", "the work was stopped at its deadline")
         return self.inner.call(request, 30)
 

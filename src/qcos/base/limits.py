@@ -23,10 +23,10 @@ MAX_QUBITS: Final = 10_000  # declared qubits; above it the importers run out of
 MAX_NESTING: Final = 64  # brackets and blocks; 10,000 crash every parser (SIGSEGV)
 MAX_UNARY_RUN: Final = 16  # consecutive unary operators; 100,000 crash or hang every parser
 MAX_GATES: Final = 2_000_000  # operations counted after loops; a bound on what a job may ask for
-CIRCUIT_DEADLINE_S: Final = 5.0  # seconds one circuit may take to be read
+CIRCUIT_DEADLINE_S: Final = 5.0  # processor seconds one circuit may take to be read
 CIRCUIT_MEMORY_BYTES: Final = 2 * 1024**3  # address space of the reading process
 READ_JOB_S: Final = (
-    10.0  # seconds all circuits of one job may take to be read; MAX_REQUEST_BYTES of gates take 8
+    10.0  # processor seconds all circuits of one job may take to be read; MAX_REQUEST_BYTES of gates take 8
 )
 READ_JOBS_PER_TENANT: Final = 2  # jobs of one tenant whose circuits are read at once
 READ_JOBS_WAITING: Final = 20  # more of a tenant's jobs wait; half of the API's threads stay free for others

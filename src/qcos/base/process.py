@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import math
 import os
 import queue
 import resource
@@ -49,12 +48,12 @@ class DeadlineExceeded(QcosError):
     """The child did not answer in time and was killed.
 
     Attributes:
-        used_s: Processor seconds the child had in that time. Much less than the deadline: the machine had no time for it, and
-            nothing is known of the work.
+        starved: It was the wall clock's deadline, and the child had not used the processor time it was given: the machine had none
+            for it, and nothing is known of the work.
     """
 
     family = "limit"
-    used_s: float = math.inf
+    starved: bool = False
 
 
 class ChildFailed(QcosError):
@@ -67,7 +66,7 @@ class KillableProcess:
     """One child process of our own; not safe for use by two threads at once (see `ProcessPool`).
 
     Attributes:
-        spent_s: Seconds the last call took, from when the child was ready.
+        spent_s: Processor seconds the last call took.
     """
 
     def __init__(self, module: str, *, memory_bytes: int) -> None:
@@ -99,8 +98,13 @@ class KillableProcess:
             env={name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ},
         )
 
-    def call(self, request: bytes, deadline_s: float) -> bytes:
+    def call(self, request: bytes, deadline_s: float, *, processor_s: float | None = None) -> bytes:
         """Send a request and return the answer. The deadline counts from when the child is ready.
+
+        Args:
+            request: What to answer.
+            deadline_s: Seconds of the wall clock.
+            processor_s: Seconds of processor time the child may use; by default the deadline alone bounds it.
 
         Raises:
             Unavailable: ``process.start`` when the child does not become ready.
@@ -111,20 +115,27 @@ class KillableProcess:
         child = self._child
         assert child is not None and child.stdin is not None and child.stdout is not None  # noqa: S101
         self._await_ready()
-        started, before_s = time.monotonic(), _processor_s(child.pid)
-        until = started + deadline_s
+        until, before_s = time.monotonic() + deadline_s, _processor_s(child.pid)
+
+        def used_s() -> float:
+            return _processor_s(child.pid) - before_s
+
+        def left_s() -> float:
+            left = until - time.monotonic()
+            return left if processor_s is None else min(left, processor_s - used_s())
+
         try:
-            self._write(child.stdin.fileno(), struct.pack(">I", len(request)) + request, until)
-            (size,) = struct.unpack(">I", self._read(child.stdout.fileno(), 4, until))
-            answer = self._read(child.stdout.fileno(), size, until)
-            self.spent_s = time.monotonic() - started
+            self._write(child.stdin.fileno(), struct.pack(">I", len(request)) + request, left_s)
+            (size,) = struct.unpack(">I", self._read(child.stdout.fileno(), 4, left_s))
+            answer = self._read(child.stdout.fileno(), size, left_s)
+            self.spent_s = used_s()
         except TimeoutError:
             late = DeadlineExceeded(
                 "process.deadline",
                 "the work was stopped at its deadline",
-                expected=f"an answer within {deadline_s:g} s",
+                expected=f"an answer within {deadline_s if processor_s is None else processor_s:g} s",
             )
-            late.used_s = _processor_s(child.pid) - before_s
+            late.starved = processor_s is not None and used_s() < processor_s
             self._replace()
             raise late from None
         except (EOFError, BrokenPipeError, OSError):
@@ -163,7 +174,9 @@ class KillableProcess:
         if self._ready or child is None or child.stdout is None:
             return
         try:
-            self._read(child.stdout.fileno(), struct.calcsize(">I") + 1, time.monotonic() + START_SECONDS)
+            until = time.monotonic() + START_SECONDS
+            size = struct.calcsize(">I") + 1
+            self._read(child.stdout.fileno(), size, lambda: until - time.monotonic())
         except (EOFError, OSError) as error:
             self.kill()
             raise Unavailable(
@@ -179,18 +192,18 @@ class KillableProcess:
         self.start()
 
     @staticmethod
-    def _write(fd: int, data: bytes, until: float) -> None:
+    def _write(fd: int, data: bytes, left_s: Callable[[], float]) -> None:
         os.set_blocking(fd, False)
         view = memoryview(data)
         while view:
-            _await(fd, select.POLLOUT, until)
+            _await(fd, select.POLLOUT, left_s)
             view = view[os.write(fd, view) :]
 
     @staticmethod
-    def _read(fd: int, size: int, until: float) -> bytes:
+    def _read(fd: int, size: int, left_s: Callable[[], float]) -> bytes:
         parts = bytearray()
         while len(parts) < size:
-            _await(fd, select.POLLIN, until)
+            _await(fd, select.POLLIN, left_s)
             part = os.read(fd, min(size - len(parts), 1 << 20))
             if not part:
                 raise EOFError
@@ -198,12 +211,13 @@ class KillableProcess:
         return bytes(parts)
 
 
-def _await(fd: int, event: int, until: float) -> None:
+def _await(fd: int, event: int, left_s: Callable[[], float]) -> None:
     """Wait for a pipe; what is there already is taken however late it is. Poll, because select refuses descriptors above 1023."""
     poll = select.poll()
     poll.register(fd, event)
-    if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-        raise TimeoutError
+    while not poll.poll(max(0.0, left_s()) * 1000):
+        if left_s() <= 0:
+            raise TimeoutError
 
 
 def _processor_s(pid: int) -> float:

@@ -21,15 +21,16 @@ from qcos.base.limits import (
     POLICY_LOAD_DEADLINE_S,
     POLICY_MEMORY_BYTES,
 )
-from qcos.base.process import ChildFailed, DeadlineExceeded, KillableProcess, Line
+from qcos.base.process import ORPHAN_SECONDS, ChildFailed, DeadlineExceeded, KillableProcess, Line
 from qcos.policy.model import ENTRYPOINTS, BundleFacts, Decision, Entrypoint, PolicyBundle, Reason, Verdict
 
 MODULE = "qcos.policy.engine"
 ENGINE = "qcos.engine"  # the policy named by reasons that are no policy's own
 _UNNAMED = Reason(ENGINE, "policy.input", "the candidates of the input have no names")
 NOT_LOADED = b"not loaded"  # as qcos.policy.engine, which is not imported here: it imports the engine
-PATIENCE = 10  # a starved machine may take so many times the deadline; the processor time is what is bounded
-STARVED_S = 1.0  # least wall-clock bound of one evaluation, seconds
+PATIENCE = 10  # a busy machine may take so many times the deadline; the processor time is what is bounded
+STARVED_S = 1.0  # least wall-clock bound of one evaluation, seconds; after it nothing is decided
+_LOAD_WAIT_S = ORPHAN_SECONDS - 10  # wall-clock bound of reading a bundle, or running its tests
 
 
 class PolicyEngine:
@@ -77,7 +78,7 @@ class PolicyEngine:
             try:
                 answer, packages = seat.evaluate(bundle, entrypoint, document, self._deadline_s)
             except DeadlineExceeded as late:
-                if late.used_s < self._deadline_s:
+                if late.starved:
                     raise _starved() from None
                 return _failure("policy.timeout", self._timeout(), _since(started))
             except Invalid as error:
@@ -217,7 +218,7 @@ class _Seat:
     def _timed(self, request: bytes, deadline_s: float) -> bytes:
         started = time.monotonic()
         try:
-            return self._child.call(request, max(STARVED_S, PATIENCE * deadline_s))
+            return self._child.call(request, max(STARVED_S, PATIENCE * deadline_s), processor_s=deadline_s)
         except ChildFailed as error:
             if error.code == "process.died" and time.monotonic() - started >= deadline_s:
                 raise DeadlineExceeded("process.deadline", "the kernel ended the evaluation") from None
@@ -232,9 +233,10 @@ def ask(child: KillableProcess, request: dict[str, Any], deadline_s: float) -> d
         Unavailable: ``policy.starved``.
     """
     try:
-        told: dict[str, Any] = json.loads(child.call(json.dumps(request).encode(), deadline_s))
+        answer = child.call(json.dumps(request).encode(), _LOAD_WAIT_S, processor_s=deadline_s)
+        told: dict[str, Any] = json.loads(answer)
     except (DeadlineExceeded, ChildFailed) as error:
-        if isinstance(error, DeadlineExceeded) and error.used_s < deadline_s / 2:
+        if isinstance(error, DeadlineExceeded) and error.starved:
             raise _starved() from None
         raise Invalid(
             "policy.bundle",
