@@ -14,10 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from evidence.conftest import Instance, make_instance
+from jobs.conftest import driver, work, world  # noqa: F401 - fixtures
 from qcos.worm.files import FileStore, _set_immutable
 from qcos.worm.s3 import S3Place, S3Store
 from real_keystores import START_S, free_port
+
+from .site import Site
 
 REGION = "us-east-1"
 
@@ -112,3 +117,13 @@ def folder(tmp_path: Path) -> Iterator[FileStore]:
     for path in (tmp_path / "worm").rglob("*"):
         if path.is_file() and not path.is_symlink():
             _set_immutable(path, False)
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    return make_instance(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def site(engine: sa.Engine, tmp_path: Path, folder: FileStore) -> Site:
+    return Site(engine, tmp_path, folder)

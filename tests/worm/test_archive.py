@@ -10,74 +10,23 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from evidence.conftest import Instance, facts, make_instance
-from ledger.conftest import ORIGIN, make_signers, record_acts
+from evidence.conftest import Instance, facts
 from qcos.administration.archive import Archive
-from qcos.administration.installation import create_tenant
 from qcos.base.errors import Conflict, NotFound, Unavailable
 from qcos.db.engine import scope
 from qcos.evidence import materials
 from qcos.evidence import store as evidence
 from qcos.evidence.materials import StoredMaterial
-from qcos.evidence.model import SealFacts
-from qcos.evidence.store import StoredBundle
-from qcos.ledger import store as ledger
-from qcos.ledger.append import append
 from qcos.ledger.files import LogFolder
 from qcos.ledger.fsck import fsck
 from qcos.ledger.pieces import pieces
-from qcos.ledger.record import Record
-from qcos.ledger.sequence import Sequencer
 from qcos.ledger.tile import Address
 from qcos.worm.files import FileStore, _set_immutable
 from qcos.worm.model import Item, Kept
 from qcos.worm.restore import restore
 
 from .conftest import bucket_of
-
-SIGNERS = make_signers()
-
-
-class Site:
-    """An installation's ledger and evidence, and its archive."""
-
-    def __init__(self, engine: sa.Engine, folder: Path, store: FileStore) -> None:
-        self.engine, self.folder, self.store = engine, folder / "log", store
-        self.tenant = create_tenant(engine, "bank").tenant
-        self.sequencer = Sequencer(engine, self.folder, SIGNERS, ORIGIN, batch=1000)
-        self.archive = Archive(engine, LogFolder(self.folder), store, days=30)
-
-    def act(self, count: int) -> None:
-        record_acts(self.engine, self.tenant, count)
-        while self.sequencer.step().added:
-            pass
-
-    def seal(self, instance: Instance, job: str, given: SealFacts | None = None) -> StoredBundle:
-        sealed = instance.seal(given or facts(job))
-        with scope(self.engine, self.tenant) as connection:
-            record = Record("evidence.sealed", "user:a", sealed.bundle_id, "p", details=sealed.ledger_details)
-            (appended,) = append(connection, self.tenant, [record])
-            row = StoredBundle.of(sealed, appended.record_id)
-            row = replace(
-                row, document=b"\x01" + sealed.document
-            )  # as the spine seals it, for what is looked at here
-            evidence.insert_bundles(connection, self.tenant, [row])
-        return row
-
-    def violations(self) -> list[str]:
-        with scope(self.engine, self.tenant) as connection:
-            found = ledger.search(connection, self.tenant, act="archive.violated")
-        return [str(item.record["object"]) for item in found.items]
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Instance:
-    return make_instance(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def site(engine: sa.Engine, tmp_path: Path, folder: FileStore) -> Site:
-    return Site(engine, tmp_path, folder)
+from .site import SIGNERS, Site
 
 
 def opened(site: Site, tmp_path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def test_the_same_bytes_again_are_protected_until_the_later_date(store: WormStor
     assert (longer.version, longer.digest) == (first.version, first.digest)
     assert longer.retain_until > first.retain_until
     store.keep(item(days=2))
+    for kept in (first, longer):
+        assert store.examine(kept, content=True) == []
+
+
+def test_a_copy_is_lengthened_and_never_shortened(store: WormStore) -> None:
+    """R4.3: for legal holds."""
+    first = store.keep(item(days=2))
+    longer = store.lengthen(first, first.retain_until + dt.timedelta(days=3))
+    assert longer == replace(first, retain_until=first.retain_until + dt.timedelta(days=3))
+    assert store.examine(longer, content=True) == []
+    assert store.lengthen(longer, first.retain_until) == longer
+    assert store.lengthen(first, first.retain_until) == first, "by somebody who knows of the first date only"
     for kept in (first, longer):
         assert store.examine(kept, content=True) == []
 

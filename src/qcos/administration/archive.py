@@ -9,21 +9,19 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from qcos.administration.archive_evidence import EvidenceCopies, batches
 from qcos.base.clock import now
 from qcos.base.errors import Integrity
-from qcos.base.limits import PAGE_MAX, WORM_BATCH, WORM_EXAMINED
+from qcos.base.limits import PAGE_MAX, WORM_EXAMINED
 from qcos.db.engine import scope
-from qcos.evidence import materials
-from qcos.evidence import store as evidence
-from qcos.evidence.store import StoredBundle
 from qcos.identity import store as identity
 from qcos.ledger.append import append
 from qcos.ledger.checkpoint import parse_body
@@ -31,15 +29,13 @@ from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse
 from qcos.ledger.pieces import pieces, read
 from qcos.ledger.record import Record
-from qcos.secrecy.envelope import is_sealed
 from qcos.worm import store as noted
 from qcos.worm.model import Finding, Item, Kept, WormStore
 
 CHECKPOINTS: Final = "ledger/checkpoints/"
 _ACTOR: Final = "service:qcos-archive"
-_SPARE: Final = dt.timedelta(minutes=5)  # a date that is nearly past is not worth locking
-_LATE: Final = dt.timedelta(days=1)  # a bundle is committed within a day of its sealing, or never
 _log = logging.getLogger("qcos.archive")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +46,14 @@ class Round:
         size: Entries of the newest checkpoint in the store.
         copies: Copies made.
         bundles: How many of them are evidence: bundles and their materials.
+        lengthened: Locks of older copies that were lengthened, for a legal hold covers them.
         findings: What is newly found to be wrong.
     """
 
     size: int
     copies: int
     bundles: int
+    lengthened: int
     findings: tuple[Finding, ...]
 
 
@@ -75,7 +73,10 @@ class Archive:
     store: WormStore
     days: int
     _examined: str = field(default="", init=False)  # name up to which copies were looked at
-    _sealed: dict[str, dt.datetime] = field(default_factory=dict, init=False)
+    _evidence: EvidenceCopies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._evidence = EvidenceCopies(self.engine, self.store, self._report)
 
     def round(self) -> Round:
         """Copy what is new, look at some of what is old.
@@ -85,12 +86,15 @@ class Archive:
         Raises:
             Unavailable: The store or the database does not answer; the next round goes on.
         """
-        copies = self._careful(self._copy_ledger)
-        bundles = sum(self._careful(partial(self._copy_bundles, tenant)) for tenant in self._tenants())
+        copies, bundles, lengthened = self._careful(self._copy_ledger, 0), 0, 0
+        for tenant in self._tenants():
+            bundles += self._careful(partial(self._evidence.copy, tenant), 0)
+            held, longer = self._careful(partial(self._evidence.mind_holds, tenant), (0, 0))
+            bundles, lengthened = bundles + held, lengthened + longer
         with scope(self.engine, None) as connection:
             newest = noted.last_name(connection, self.store.address, CHECKPOINTS)
         found = self._look_at_some()
-        return Round(_size_of(newest), copies + bundles, bundles, tuple(found))
+        return Round(_size_of(newest), copies + bundles, bundles, lengthened, tuple(found))
 
     def verify(
         self, *, content: bool, progress: Callable[[int], None] = lambda done: None
@@ -104,12 +108,12 @@ class Archive:
         self._report(found)
         return done, found
 
-    def _careful(self, copy: Callable[[], int]) -> int:
+    def _careful(self, copy: Callable[[], T], nothing: T) -> T:
         try:
             return copy()
         except Integrity as error:
             self._report([Finding(error.code, error.subject, str(error))])
-            return 0
+            return nothing
 
     def _copy_ledger(self) -> int:
         note = self.log.checkpoint()
@@ -125,46 +129,9 @@ class Archive:
         checkpoint = Item(f"{CHECKPOINTS}{size:020d}", note.encode(), until)
         return self._keep(itertools.chain(tiles, [checkpoint]))
 
-    def _copy_bundles(self, tenant: UUID) -> int:
-        """Copy bundles as they are stored: who may read the store may read no more than who may read the database.
-
-        One of before there was encryption waits until it is encrypted: nobody could erase a plain copy.
-        """
-        prefix, since = f"evidence/{tenant}/", self._sealed.get(str(tenant))
-        copied, plain = 0, False
-        while True:
-            with scope(self.engine, tenant) as connection:
-                rows = evidence.sealed_since(connection, tenant, since, PAGE_MAX)
-                new = noted.missing(connection, self.store.address, [prefix + row.id for row in rows])
-                wanted = [row for row in rows if prefix + row.id in new and row.retain_until > now() + _SPARE]
-                named = materials.names_of(connection, tenant, [row.job for row in wanted])
-            plain |= any(row.document is not None and not is_sealed(row.document) for row in wanted)
-            copied += self._keep(self._evidence(tenant, wanted, named))
-            if len(rows) < PAGE_MAX or rows[-1].sealed_at == since:
-                break
-            since = rows[-1].sealed_at
-        if rows and not plain:
-            self._sealed[str(tenant)] = rows[-1].sealed_at - _LATE
-        return copied
-
-    def _evidence(
-        self, tenant: UUID, rows: Iterable[StoredBundle], named: Mapping[str, Sequence[str]]
-    ) -> Iterator[Item]:
-        """Yield bundles, each after its materials: one that is noted is complete."""
-        for row in rows:
-            if row.document is None or not is_sealed(row.document):
-                continue
-            name = f"evidence/{tenant}/{row.id}"
-            for material in named.get(row.job, ()):
-                with scope(self.engine, tenant) as connection:
-                    kept = materials.get(connection, tenant, row.job, material)
-                if kept is not None:  # else it was erased meanwhile
-                    yield Item(f"{name}.materials/{_plain_name(material)}", kept.payload, row.retain_until)
-            yield Item(name, row.document, row.retain_until)
-
     def _keep(self, items: Iterable[Item]) -> int:
         count = 0
-        for batch in _batches(items):
+        for batch in batches(items):
             kept = [self.store.keep(item) for item in batch]
             with scope(self.engine, None) as connection:
                 noted.insert_copies(connection, self.store.address, kept, now())
@@ -219,18 +186,6 @@ class Archive:
     def _tenants(self) -> list[UUID]:
         with scope(self.engine, None) as connection:
             return [tenant for tenant, _ in identity.tenants(connection)]
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, WORM_BATCH)):
-        yield batch
-
-
-def _plain_name(name: str) -> str:
-    """Return a material's name as a file's: other bytes than letters, digits and '-' become ``_xx``."""
-    kept = (chr(b) if (chr(b).isalnum() and b < 128) or b == ord("-") else f"_{b:02x}" for b in name.encode())
-    return "".join(kept)
 
 
 def _size_of(name: str | None) -> int:

@@ -83,6 +83,18 @@ WITNESS_REFUSED_KEPT: Final = 100  # contradicting checkpoints a witness keeps o
 # WORM copies
 WORM_BATCH: Final = 64  # copies made between two notes of them; so many are handed in again after a crash
 WORM_EXAMINED: Final = 100  # old copies looked at in one round: at one round a minute 144,000 a day
+WORM_HELD_DAYS: Final = (
+    30  # days that a copy under a legal hold is locked ahead at least: an archive may be away for a month
+)
+WORM_HELD_STEP_DAYS: Final = (
+    90  # days ahead once it is lengthened: one write in two months; how long it stays locked after a release
+)
+WORM_LENGTHENED: Final = (
+    1_000  # locks lengthened in one round, about: three calls each, and the ledger's copies wait meanwhile
+)
+WORM_HELD_LOOK_S: Final = (
+    3600.0  # seconds between two looks at the copies of a tenant whose holds are the same; against days
+)
 
 # Evidence
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024  # what the offline verifier reads before it refuses

@@ -51,6 +51,7 @@ def copy(as_json: AsJson = False) -> None:
         "size": done.size,
         "copies": done.copies,
         "bundles": done.bundles,
+        "lengthened": done.lengthened,
         "findings": [_as_json(finding) for finding in done.findings],
     }
     emit(value, as_json, lambda console: show_object(console, value))

@@ -33,6 +33,15 @@ _DUE = f"""
 _ONE = f"""
     select {_DUE_COLUMNS}, j.state, j.erased from {_FROM} where j.tenant = %(tenant)s::uuid and j.id = %(job)s"""  # noqa: S608
 
+_HELD = """
+    select b.id, b.job from qcos.evidence_bundle b left join qcos.job j on j.tenant = b.tenant and j.id = b.job
+     where b.tenant = %(tenant)s::uuid and b.document is not null
+       and exists (select from qcos.legal_hold h
+            where h.tenant = b.tenant and h.released_at is null and (h.kind, h.subject) in
+                  (('job', split_part(b.job, '~', 1)), ('project', j.project), ('tenant', '*')))"""
+_HELD_OF = _HELD + " and b.id = any(%(bundles)s)"
+_HELD_AFTER = _HELD + " and b.id > %(after)s order by b.id limit %(limit)s"
+
 # One statement: key, spec, result, materials and bundle go together or not at all.
 _WIPE = f"""
     with gone as (
@@ -99,6 +108,20 @@ def due(connection: sa.Connection, tenant: UUID, before: dt.datetime, limit: int
     """Return payloads of ended jobs that had to be kept until ``before`` at most and that no hold covers, longest due first."""
     values = {"tenant": str(tenant), "before": before, "limit": limit}
     return [Due(*row) for row in connection.exec_driver_sql(_DUE, values)]
+
+
+def held(connection: sa.Connection, tenant: UUID, bundles: Sequence[str]) -> set[str]:
+    """Return those of the bundles that a hold covers now; an erased one is none."""
+    if not bundles:
+        return set()
+    values = {"tenant": str(tenant), "bundles": list(bundles)}
+    return {row[0] for row in connection.exec_driver_sql(_HELD_OF, values)}
+
+
+def held_after(connection: sa.Connection, tenant: UUID, after: str, limit: int) -> dict[str, str]:
+    """Return bundles with greater ids than one that a hold covers now, with their jobs, in the order of their ids."""
+    values = {"tenant": str(tenant), "after": after, "limit": limit}
+    return {row[0]: row[1] for row in connection.exec_driver_sql(_HELD_AFTER, values)}
 
 
 def kept(connection: sa.Connection, tenant: UUID, job_id: str) -> Kept | None:

@@ -95,6 +95,14 @@ def covering(connection: sa.Connection, tenant: UUID, job_id: str, project: str)
     return [Hold(*row) for row in rows]
 
 
+def held_now(connection: sa.Connection, tenant: UUID) -> frozenset[str]:
+    """Return the ids of the holds that hold."""
+    query = sa.select(legal_hold.c.id).where(
+        legal_hold.c.tenant == tenant, legal_hold.c.released_at.is_(None)
+    )
+    return frozenset(connection.scalars(query))
+
+
 def list_holds(
     connection: sa.Connection,
     tenant: UUID,

@@ -18,6 +18,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +81,10 @@ class FileStore:
                 "immutable" if _is_immutable(path) or _set_immutable(path, True) else "read-only"
             )
         return Kept(item.name, item.digest, len(item.data), "", item.retain_until, protection)
+
+    def lengthen(self, kept: Kept, until: dt.datetime) -> Kept:
+        """Take a later date; a file stays as it is protected for ever, whatever its date."""
+        return replace(kept, retain_until=max(kept.retain_until, until))
 
     def examine(self, kept: Kept, *, content: bool) -> list[Finding]:
         """Compare a file with what was kept."""

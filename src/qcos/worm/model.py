@@ -116,6 +116,16 @@ class WormStore(Protocol):
         """
         ...
 
+    def lengthen(self, kept: Kept, until: dt.datetime) -> Kept:
+        """Protect a copy until a later date; an earlier one changes nothing. Returns the copy as it is protected now.
+
+        Raises:
+            NotFound: ``worm.missing``.
+            Integrity: ``worm.unprotected`` when the store took the date and does not hold to it.
+            Unavailable: ``worm.unavailable``.
+        """
+        ...
+
     def examine(self, kept: Kept, *, content: bool) -> list[Finding]:
         """Compare a copy with what the store holds now; with ``content`` its bytes, too.
 

@@ -12,7 +12,7 @@ import contextlib
 import datetime as dt
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -90,18 +90,17 @@ class S3Store:
                     got=f"sha256:{hashlib.sha256(data).hexdigest()}",
                     hint="somebody wrote into the bucket; `qcos worm verify` shows how far it goes",
                 ) from None
-            self._lengthen(item, version)
+            self._lengthen(item.name, version, item.retain_until)
         kept = Kept(item.name, item.digest, len(item.data), version, item.retain_until, "compliance")
-        weak = [finding.message for finding in self._lock_findings(kept)]
-        if weak:
-            raise Integrity(
-                "worm.unprotected",
-                "the server took the copy and does not protect it",
-                subject=self.address + item.name,
-                expected=f"compliance mode until {rfc3339(item.retain_until)}",
-                got="; ".join(weak),
-            )
+        self._demand_lock(kept)
         return kept
+
+    def lengthen(self, kept: Kept, until: dt.datetime) -> Kept:
+        """Lock a copy's version until a later date, and read back that it is."""
+        longer = replace(kept, retain_until=max(kept.retain_until, until))
+        self._lengthen(kept.name, kept.version, longer.retain_until)
+        self._demand_lock(longer)
+        return longer
 
     def examine(self, kept: Kept, *, content: bool) -> list[Finding]:
         """Compare a copy with its version in the bucket, and look at what lies on top of it."""
@@ -144,13 +143,24 @@ class S3Store:
         )
         return str(answer.get("VersionId", ""))
 
-    def _lengthen(self, item: Item, version: str) -> None:
+    def _lengthen(self, name: str, version: str, wanted: dt.datetime) -> None:
         """Protect a copy that was there before for as long as it is needed now: a later checkpoint needs old tiles too."""
-        place = {"Bucket": self._place.bucket, "Key": self._place.prefix + item.name, "VersionId": version}
+        place = {"Bucket": self._place.bucket, "Key": self._place.prefix + name, "VersionId": version}
         until = self._call("head_object", **place).get("ObjectLockRetainUntilDate")
-        if until is None or until < item.retain_until:
-            retention = {"Mode": "COMPLIANCE", "RetainUntilDate": item.retain_until}
+        if until is None or until < wanted:
+            retention = {"Mode": "COMPLIANCE", "RetainUntilDate": wanted}
             self._call("put_object_retention", **place, Retention=retention)
+
+    def _demand_lock(self, kept: Kept) -> None:
+        weak = [finding.message for finding in self._lock_findings(kept)]
+        if weak:
+            raise Integrity(
+                "worm.unprotected",
+                "the server took the copy and does not protect it",
+                subject=self.address + kept.name,
+                expected=f"compliance mode until {rfc3339(kept.retain_until)}",
+                got="; ".join(weak),
+            )
 
     def _first(self, name: str) -> str:
         """Return the oldest version of a name: the one we kept, whatever was put on top of it."""

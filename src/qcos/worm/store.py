@@ -3,7 +3,8 @@
 Losing them: copies are still there, and are found by their names; the next round hands everything in again,
 which the store answers with what it holds. That a copy was swapped before is then seen only by its content
 (the ledger's root, the bundle's signatures). Somebody who can write to them as the application could pretend
-that copies exist, which an examination shows; could not change or remove a row (grants).
+that copies exist, which an examination shows; could note a later date than a copy has, which one shows too; could not
+change anything else, make a date earlier (a trigger) or remove a row (grants).
 """
 
 from __future__ import annotations
@@ -60,6 +61,34 @@ def insert_copies(connection: sa.Connection, store: str, kept: Sequence[Kept], a
             for one in kept
         ]
         connection.execute(statement, rows)
+
+
+def lengthen(connection: sa.Connection, store: str, kept: Sequence[Kept]) -> None:
+    """Note until when copies are protected now; a date that is later already stays."""
+    if kept:
+        statement = sa.text(
+            "update qcos.worm_copy set retain_until = :until "
+            "where store = :store and name = :name and version = :version and retain_until < :until"
+        )
+        rows = [
+            {"store": store, "name": one.name, "version": one.version, "until": one.retain_until}
+            for one in kept
+        ]
+        connection.execute(statement, rows)
+
+
+def with_parts(connection: sa.Connection, store: str, names: Sequence[str]) -> list[Kept]:
+    """Return the copies of these names, and those of what belongs to them: ``<name>.<what>/...``."""
+    table = copy_table
+    query = sa.text(
+        """
+        select c.* from unnest(cast(:names as text[])) n(name) cross join lateral (
+            select * from qcos.worm_copy where store = :store and name = n.name
+            union all
+            select * from qcos.worm_copy where store = :store and name > n.name || '.' and name < n.name || '/') c
+        """
+    ).columns(*table.c)
+    return [_kept(row) for row in connection.execute(query, {"store": store, "names": list(names)})]
 
 
 def page(connection: sa.Connection, store: str, after: str, limit: int) -> list[Kept]:
