@@ -30,7 +30,7 @@ token list|create|revoke
 backend list
 config show|set
 tsa serve
-worm copy|restore|status|verify
+worm bundle|copy|restore|status|verify
 key list|rotate|revoke|request|certify
 witness serve
 """

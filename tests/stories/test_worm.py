@@ -13,19 +13,26 @@ import pytest
 
 from qcos.worm.files import _set_immutable
 
+from .house import furnish
 from .installation import QCOS, Installation, running
+from .test_cli import run
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[Installation, Path]]:
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A folder for copies; its files can be removed afterwards."""
+    yield tmp_path / "worm"
+    for path in (tmp_path / "worm").rglob("*"):
+        if path.is_file():
+            _set_immutable(path, False)
+
+
+@pytest.fixture
+def site(tmp_path: Path, store: Path) -> Iterator[tuple[Installation, Path]]:
     """An installation that copies to a folder."""
-    store = tmp_path / "worm"
     variables = {"QCOS_WORM": f"file:{store}", "QCOS_WORM_INTERVAL_S": "3600"}
     with running(tmp_path / "data", "", variables) as qcos:
         yield qcos, store
-    for path in store.rglob("*"):
-        if path.is_file():
-            _set_immutable(path, False)
 
 
 def command(
@@ -72,6 +79,30 @@ def test_an_operator_copies_verifies_restores_and_sees_tampering(
     assert {finding["name"] for finding in checked["findings"]} == {str(tile.relative_to(store))}
     code, seen = command(site, clean_environment, "worm", "status")
     assert str(tile.relative_to(store)) in [finding["name"] for finding in seen["findings"]]
+
+
+def test_a_bundle_comes_back_from_the_store_with_its_renewals(
+    tmp_path: Path, store: Path, clean_environment: dict[str, str]
+) -> None:
+    """R4.3, R5.6: what was renewed after it was copied verifies from the restored file, as of any time its newest stamp counts."""
+    variables = {"QCOS_WORM": f"file:{store}", "QCOS_WORM_INTERVAL_S": "3600"}
+    with running(tmp_path / "data", "aer", variables) as qcos, furnish(qcos) as house:
+        site = (qcos, store)
+        job = house.run()
+        name = f"evidence/{house.tenant}/{house.bundle(job['job_id'])['bundle_id']}"
+        code, _ = command(site, clean_environment, "worm", "copy")
+        assert code == 0
+        run(house.admin, clean_environment, "evidence", "renew", "--all", "--reason", "a rehearsal")
+        code, copied = command(site, clean_environment, "worm", "copy")
+        assert (code, copied["bundles"]) == (0, 1)
+        file, trust = tmp_path / "bundle.json", tmp_path / "trust.json"
+        code, written = command(site, clean_environment, "worm", "bundle", name, "--output", str(file))
+        assert (code, written["renewals"]) == (0, 1)
+        trust.write_text(json.dumps(qcos.trust))
+        words = ("evidence", "verify", str(file), "--trust", str(trust), "--at", "now")
+        (report,) = run(house.engineer, clean_environment, *words)
+        assert report["ok"]
+        assert len(report["facts"]["renewals"]) == 1
 
 
 def test_a_store_that_is_not_there_holds_up_nothing(tmp_path: Path) -> None:

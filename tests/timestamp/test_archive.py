@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 from itertools import pairwise
@@ -22,6 +23,7 @@ from qcos.timestamp.archive import (
     hash_to_rehash,
     hash_to_renew,
     read_record,
+    read_stamp,
 )
 from qcos.timestamp.authority import LocalAuthority
 from qcos.timestamp.tree import MAX_LISTS, climb, grow
@@ -120,6 +122,24 @@ def test_what_a_renewal_covers_is_what_the_rfc_says(authority: LocalAuthority) -
 def test_no_bytes_break_the_reader(noise: bytes) -> None:
     with pytest.raises(Integrity):
         read_record(noise)
+    with pytest.raises(Integrity):
+        read_stamp(noise)
+
+
+def test_a_stamp_alone_is_read_as_it_was_written(authority: LocalAuthority) -> None:
+    """As it stands in a WORM store; changed anywhere, it is another one or none, and breaks nothing."""
+    root, trees = grow([A, B, C])
+    for stamp in (ArchiveStamp(authority.stamp_digest(root), trees[1]), ArchiveStamp(authority.stamp(b"x"))):
+        encoded = stamp.encode()
+        assert read_stamp(encoded) == stamp
+        for position in range(0, len(encoded), 7):
+            changed = bytearray(encoded)
+            changed[position] ^= 1 << (position % 8)
+            with contextlib.suppress(Integrity):
+                assert read_stamp(bytes(changed)) != stamp
+        for wrong in (encoded[:-1], encoded + b"\0", b"\x30\x80" + encoded):
+            with pytest.raises(Integrity):
+                read_stamp(wrong)
 
 
 def test_no_bit_of_a_record_goes_unnoticed(authority: LocalAuthority, keyring: Keyring) -> None:

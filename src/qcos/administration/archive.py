@@ -45,7 +45,7 @@ class Round:
     Attributes:
         size: Entries of the newest checkpoint in the store.
         copies: Copies made.
-        bundles: How many of them are evidence: bundles and their materials.
+        bundles: How many of them are evidence: bundles, their materials, their later time stamps.
         lengthened: Locks of older copies that were lengthened, for a legal hold covers them.
         findings: What is newly found to be wrong.
     """
@@ -91,6 +91,7 @@ class Archive:
             bundles += self._careful(partial(self._evidence.copy, tenant), 0)
             held, longer = self._careful(partial(self._evidence.mind_holds, tenant), (0, 0))
             bundles, lengthened = bundles + held, lengthened + longer
+            bundles += self._careful(partial(self._evidence.copy_renewals, tenant), 0)
         with scope(self.engine, None) as connection:
             newest = noted.last_name(connection, self.store.address, CHECKPOINTS)
         found = self._look_at_some()

@@ -21,18 +21,22 @@ from qcos.base.limits import (
     WORM_HELD_LOOK_S,
     WORM_HELD_STEP_DAYS,
     WORM_LENGTHENED,
+    WORM_RENEWED,
 )
 from qcos.db.engine import scope
 from qcos.evidence import materials
 from qcos.evidence import store as evidence
-from qcos.evidence.store import StoredBundle
+from qcos.evidence.store import Renewed, StoredBundle
 from qcos.jobs import payloads
 from qcos.retention import store as holds
 from qcos.secrecy.envelope import is_sealed
+from qcos.timestamp.archive import ArchiveStamp
+from qcos.timestamp.tree import unpack
 from qcos.worm import store as noted
 from qcos.worm.model import Finding, Item, Kept, WormStore
 
 T = TypeVar("T")
+_FIRST: Final = ("", 0)
 _SPARE: Final = dt.timedelta(minutes=5)  # a date that is nearly past is not worth locking
 _DAY: Final = dt.timedelta(days=1)
 _LATE: Final = _DAY  # a bundle is committed within a day of its sealing, or never
@@ -55,6 +59,7 @@ class EvidenceCopies:
     report: Callable[[list[Finding]], object]
     _sealed: dict[UUID, dt.datetime] = field(default_factory=dict, init=False)
     _held: dict[UUID, _Look] = field(default_factory=dict, init=False)
+    _renewed: dict[UUID, _Stamped] = field(default_factory=dict, init=False)
 
     def copy(self, tenant: UUID) -> int:
         """Copy bundles as they are stored: who may read the store may read no more than who may read the database.
@@ -92,6 +97,7 @@ class EvidenceCopies:
         look = self._held.get(tenant)
         if look is None or look.holds != active:
             look = self._held[tenant] = _Look(active)
+            self._renewed.pop(tenant, None)
         if not active or (look.done is not None and time.monotonic() - look.done < WORM_HELD_LOOK_S):
             return 0, 0
         look.done = None
@@ -138,6 +144,58 @@ class EvidenceCopies:
             lengthened += len(done)
         return lengthened
 
+    def copy_renewals(self, tenant: UUID) -> int:
+        """Copy later time stamps of bundles, each beside its bundle and locked as long; returns copies.
+
+        Looks when there are others than before. Goes on in the next round when there is much to do.
+        """
+        with scope(self.engine, tenant) as connection:
+            there = evidence.renewal_ids(connection, tenant)
+        look = self._renewed.setdefault(tenant, _Stamped())
+        look.under_way = look.under_way or there - look.copied
+        copied = tried = 0
+        while look.under_way and tried < WORM_RENEWED:
+            with scope(self.engine, tenant) as connection:
+                some = evidence.renewed_by(connection, tenant, look.under_way, look.after, PAGE_MAX)
+                new = self._new_renewals(connection, tenant, some)
+            copied += self._keep(self._stamps(tenant, bundle, parts) for bundle, parts in new.items())
+            tried += sum(map(len, new.values()))
+            if some:
+                look.after = (some[-1].bundle, some[-1].position)
+            else:
+                look.copied |= look.under_way
+                look.under_way, look.after = frozenset(), _FIRST
+        return copied
+
+    def _new_renewals(
+        self, connection: sa.Connection, tenant: UUID, some: Sequence[Renewed]
+    ) -> dict[str, dict[int, dt.datetime]]:
+        """Return positions that are worth a copy and have none, by bundle, with until when each is locked."""
+        names = {_renewal(tenant, one.bundle, one.position): one for one in some}
+        missing = noted.missing(connection, self.store.address, list(names))
+        new = [one for name, one in names.items() if name in missing]
+        bundles = list(dict.fromkeys(one.bundle for one in new))
+        held = payloads.held(connection, tenant, bundles)
+        copies = noted.find(connection, self.store.address, [_name(tenant, bundle) for bundle in bundles])
+        found: dict[str, dict[int, dt.datetime]] = {}
+        for one in new:
+            if one.bundle not in held and one.retain_until <= now() + _SPARE:
+                continue
+            until = _held_until() if one.bundle in held else one.retain_until
+            beside = copies.get(_name(tenant, one.bundle))
+            until = max(until, one.retain_until, beside.retain_until if beside is not None else until)
+            found.setdefault(one.bundle, {})[one.position] = until
+        return found
+
+    def _stamps(self, tenant: UUID, bundle: str, wanted: Mapping[int, dt.datetime]) -> Iterator[Item]:
+        """Yield a bundle's later time stamps in their order, each as a DER ArchiveTimeStamp (RFC 4998)."""
+        with scope(self.engine, tenant) as connection:
+            stamps = evidence.renewals_of(connection, tenant, bundle)
+        for position, (token, tree) in enumerate(stamps, 1):
+            if position in wanted:
+                data = ArchiveStamp(token, unpack(tree)).encode()
+                yield Item(_renewal(tenant, bundle, position), data, wanted[position])
+
     def _items(
         self, tenant: UUID, row: StoredBundle, named: Mapping[str, Sequence[str]], *, held: bool
     ) -> Iterator[Item]:
@@ -176,6 +234,15 @@ class EvidenceCopies:
 
 
 @dataclass(slots=True)
+class _Stamped:
+    """Which renewals were copied, and how far the others are: up to which bundle and position."""
+
+    copied: frozenset[str] = frozenset()
+    under_way: frozenset[str] = frozenset()
+    after: tuple[str, int] = _FIRST
+
+
+@dataclass(slots=True)
 class _Look:
     """How far a look at held copies is.
 
@@ -199,6 +266,10 @@ def batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 def _name(tenant: UUID, bundle: str) -> str:
     return f"evidence/{tenant}/{bundle}"
+
+
+def _renewal(tenant: UUID, bundle: str, position: int) -> str:
+    return f"{_name(tenant, bundle)}.renewals/{position}"
 
 
 def _held_until() -> dt.datetime:

@@ -83,6 +83,8 @@ WITNESS_REFUSED_KEPT: Final = 100  # contradicting checkpoints a witness keeps o
 # WORM copies
 WORM_BATCH: Final = 64  # copies made between two notes of them; so many are handed in again after a crash
 WORM_EXAMINED: Final = 100  # old copies looked at in one round: at one round a minute 144,000 a day
+WORM_RENEWED: Final = 1_000  # renewals copied in one round, about: one token covers 20,000 bundles, and the ledger's copies wait meanwhile
+WORM_RENEWALS: Final = 400  # renewals of one bundle that are restored, as many as an evidence record holds
 WORM_HELD_DAYS: Final = (
     30  # days that a copy under a legal hold is locked ahead at least: an archive may be away for a month
 )

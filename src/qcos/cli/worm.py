@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from rich.progress import Progress
 
 from qcos.base.clock import rfc3339
 from qcos.cli.listing import show_object
-from qcos.cli.options import AsJson, server_extra
+from qcos.cli.options import AsJson, server_extra, write_file
 from qcos.cli.output import FAILED_CHECK, emit, people, table
 from qcos.client.model import Json
 
@@ -96,6 +97,27 @@ def restore(
         task = progress.add_task("files", total=None)
         done = run(opened, folder, lambda n, total: progress.update(task, completed=n, total=total))
     value: Json = {"files": done.files, "bytes": done.size, "entries": done.entries, "folder": str(folder)}
+    emit(value, as_json, lambda console: show_object(console, value))
+
+
+@app.command()
+def bundle(
+    name: Annotated[str, typer.Argument(help="Name of the copy: evidence/<tenant>/<bundle>.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Get an evidence bundle back, with its later time stamps: a file for `qcos evidence verify`. The database has its key."""
+    archive = _archive()
+    from qcos.administration.restore import restored_bundle
+    from qcos.app import open_wrapper
+    from qcos.secrecy.unlock import TenantKeys
+    from qcos.settings import read_settings
+
+    keys = TenantKeys(archive.engine, open_wrapper(read_settings()))
+    restored = restored_bundle(archive.engine, keys, archive.store, name)
+    document = json.dumps(restored.bundle).encode()
+    write_file(output, document)
+    value: Json = {"file": str(output), "bytes": len(document), "renewals": restored.renewals}
     emit(value, as_json, lambda console: show_object(console, value))
 
 

@@ -13,7 +13,7 @@ that no authority stamped makes bundles fail, never pass.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -95,6 +95,15 @@ class Archived:
     bundle: str
     position: int
     tree: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A bundle's part of a renewal, without its bytes; with until when the bundle has to be kept, UTC."""
+
+    bundle: str
+    position: int
+    retain_until: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +224,32 @@ def renewals_of_all(
     for row in connection.execute(query):
         found.setdefault(row.bundle, []).append((row.token, row.tree))
     return found
+
+
+def renewal_ids(connection: sa.Connection, tenant: UUID) -> frozenset[str]:
+    """Return the ids of a tenant's renewals: few, for each is over many bundles."""
+    query = sa.select(renewal_table.c.id).where(renewal_table.c.tenant == tenant)
+    return frozenset(connection.scalars(query))
+
+
+def renewed_by(
+    connection: sa.Connection, tenant: UUID, renewals: Collection[str], after: tuple[str, int], limit: int
+) -> list[Renewed]:
+    """Return what is part of some renewals, by bundle and position, after one of them; of erased bundles nothing."""
+    part, bundle = archive_table.c, bundle_table.c
+    query = (
+        sa.select(part.bundle, part.position, bundle.retain_until)
+        .join_from(archive_table, bundle_table, (bundle.tenant == part.tenant) & (bundle.id == part.bundle))
+        .where(
+            part.tenant == tenant,
+            part.renewal == sa.any_(sa.cast(list(renewals), sa.ARRAY(sa.Text))),
+            sa.tuple_(part.bundle, part.position) > sa.tuple_(*after),
+            bundle.document.is_not(None),
+        )
+        .order_by(part.bundle, part.position)
+        .limit(limit)
+    )
+    return [Renewed(*row) for row in connection.execute(query)]
 
 
 def get(connection: sa.Connection, tenant: UUID, bundle_id: str) -> StoredBundle:

@@ -196,6 +196,25 @@ def read_record(encoded: bytes) -> EvidenceRecord:
     return record
 
 
+def read_stamp(encoded: bytes) -> ArchiveStamp:
+    """Read a DER ArchiveTimeStamp that stands alone. Nothing is verified but that these are the bytes QCOS would write.
+
+    Raises:
+        Integrity: ``timestamp.record``.
+    """
+    if len(encoded) > MAX_RECORD_BYTES:
+        raise _unreadable(f"longer than {MAX_RECORD_BYTES} bytes")
+    try:
+        der.check(encoded)
+        stamp = _stamp(_Stamp.load(encoded, strict=True))
+        again = stamp.encode()
+    except MALFORMED as error:
+        raise _unreadable(f"{type(error).__name__}: {error}") from None
+    if again != encoded:
+        raise _unreadable("not the one encoding of its content")
+    return stamp
+
+
 def _stamp(parsed: Any) -> ArchiveStamp:  # Any: asn1crypto
     token = parsed["time_stamp"].dump()
     if len(token) > MAX_TOKEN_BYTES:

@@ -1,7 +1,8 @@
-"""Get the ledger's files back out of a WORM store, without a database: a folder that `qcos ledger verify` takes."""
+"""Get copies back out of a WORM store, without a database: the ledger as a folder for `qcos ledger verify`, and the parts of a bundle."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from qcos.base.errors import Conflict, NotFound
+from qcos.base.limits import WORM_RENEWALS
 from qcos.worm.model import Item, WormStore
 
 _LEDGER: Final = "ledger/"
@@ -25,6 +27,30 @@ class Restored:
     files: int
     size: int
     entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle's copies: the bundle as it was stored, and its later time stamps in their order."""
+
+    document: bytes
+    renewals: tuple[bytes, ...]
+
+
+def restore_bundle(store: WormStore, name: str) -> Bundle:
+    """Read a bundle's copy, and those of its later time stamps up to the first that is missing.
+
+    Raises:
+        Invalid: ``worm.name``.
+        NotFound: ``worm.missing``.
+        Unavailable: ``worm.unavailable``.
+    """
+    document = store.read(Item(name, b"", _FAR).name)
+    renewals: list[bytes] = []
+    with contextlib.suppress(NotFound):
+        while len(renewals) < WORM_RENEWALS:
+            renewals.append(store.read(f"{name}.renewals/{len(renewals) + 1}"))
+    return Bundle(document, tuple(renewals))
 
 
 def restore(store: WormStore, folder: Path, progress: Callable[[int, int], None]) -> Restored:

@@ -77,6 +77,15 @@ def lengthen(connection: sa.Connection, store: str, kept: Sequence[Kept]) -> Non
         connection.execute(statement, rows)
 
 
+def find(connection: sa.Connection, store: str, names: Sequence[str]) -> dict[str, Kept]:
+    """Return the copies of these names, by name; those that there are."""
+    table = copy_table
+    query = sa.select(table).where(
+        table.c.store == store, table.c.name == sa.any_(sa.literal(list(names), sa.ARRAY(sa.Text)))
+    )
+    return {row.name: _kept(row) for row in connection.execute(query)}
+
+
 def with_parts(connection: sa.Connection, store: str, names: Sequence[str]) -> list[Kept]:
     """Return the copies of these names, and those of what belongs to them: ``<name>.<what>/...``."""
     table = copy_table
