@@ -83,6 +83,13 @@ WITNESS_REFUSED_KEPT: Final = 100  # contradicting checkpoints a witness keeps o
 # WORM copies
 WORM_BATCH: Final = 64  # copies made between two notes of them; so many are handed in again after a crash
 WORM_EXAMINED: Final = 100  # old copies looked at in one round: at one round a minute 144,000 a day
+WORM_COPY_BYTES: Final = (
+    32 * 1024 * 1024
+)  # what is read of a copy whose size is not known; the largest is a tile of 256 entries, 16.8 MB
+WORM_LOCK_S: Final = (
+    60.0  # seconds another process may hold a folder: it writes one copy, with three flushes of the disk
+)
+WORM_ON_TOP: Final = 100  # attempts on one copy that are told at once; more tell nobody more
 WORM_RENEWED: Final = 1_000  # renewals copied in one round, about: one token covers 20,000 bundles, and the ledger's copies wait meanwhile
 WORM_RENEWALS: Final = 400  # renewals of one bundle that are restored, as many as an evidence record holds
 WORM_HELD_DAYS: Final = (

@@ -97,7 +97,10 @@ def restore(
         task = progress.add_task("files", total=None)
         done = run(opened, folder, lambda n, total: progress.update(task, completed=n, total=total))
     value: Json = {"files": done.files, "bytes": done.size, "entries": done.entries, "folder": str(folder)}
+    value |= {"refused": done.refused[:_LISTED]} if done.refused else {}
     emit(value, as_json, lambda console: show_object(console, value))
+    if done.refused:
+        raise typer.Exit(FAILED_CHECK)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from qcos.base.errors import Invalid
+from qcos.base.limits import WORM_COPY_BYTES
 
 Protection = Literal["compliance", "immutable", "read-only"]
 """How strongly a copy is protected: by an S3 server in compliance mode; by the file system's immutable flag, which
@@ -134,11 +135,12 @@ class WormStore(Protocol):
         """
         ...
 
-    def read(self, name: str, version: str = "") -> bytes:
+    def read(self, name: str, version: str = "", limit: int = WORM_COPY_BYTES) -> bytes:
         """Return the bytes of a copy: of one version, else the oldest there is, which is the one that was kept.
 
         Raises:
             NotFound: ``worm.missing``.
+            Integrity: ``worm.changed`` when it is longer than ``limit`` bytes, or no copy at all.
             Unavailable: ``worm.unavailable``.
         """
         ...

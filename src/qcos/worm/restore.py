@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from qcos.base.errors import Conflict, NotFound
+from qcos.base.errors import Conflict, Integrity, NotFound
 from qcos.base.limits import WORM_RENEWALS
 from qcos.worm.model import Item, WormStore
 
 _LEDGER: Final = "ledger/"
 _CHECKPOINTS: Final = "ledger/checkpoints/"
+_CHECKPOINT: Final = re.compile(re.escape(_CHECKPOINTS) + r"[0-9]{20}")
+_TILE: Final = re.compile(  # C2SP tlog-tiles
+    r"ledger/tile/(?:entries|[0-9]{1,2})/(?:x[0-9]{3}/)*[0-9]{3}(?:\.p/[0-9]{1,3})?"
+)
 _FAR: Final = dt.datetime.max.replace(
     tzinfo=dt.UTC
 )  # an item's name is checked before it is joined to a path
@@ -22,11 +27,19 @@ _FAR: Final = dt.datetime.max.replace(
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came out: files, bytes, and the entries of the newest checkpoint."""
+    """What came out.
+
+    Attributes:
+        files: How many.
+        size: Bytes of all.
+        entries: Of the newest checkpoint.
+        refused: Names of the ledger's folder in the store that hold no file of it, with what they hold.
+    """
 
     files: int
     size: int
     entries: int
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,9 @@ def restore(store: WormStore, folder: Path, progress: Callable[[int, int], None]
         folder: Made; must not hold anything.
         progress: Called with files done and files in all.
 
+    A name that holds no file of the ledger is refused, and the others go on: whoever can add to the store could keep it from
+    coming back otherwise. Nothing of what comes back is verified here; `qcos ledger fsck` does that.
+
     Raises:
         Conflict: ``worm.folder`` when the folder holds something.
         NotFound: ``worm.missing`` when the store holds no checkpoint.
@@ -69,17 +85,26 @@ def restore(store: WormStore, folder: Path, progress: Callable[[int, int], None]
     if folder.exists() and any(folder.iterdir()):
         raise Conflict("worm.folder", "the folder is not empty: nothing is written over", subject=str(folder))
     names = sorted(name for name in store.names() if name.startswith(_LEDGER))
-    checkpoints = [name for name in names if name.startswith(_CHECKPOINTS)]
+    checkpoints = [name for name in names if _CHECKPOINT.fullmatch(name)]
     if not checkpoints:
         raise NotFound("worm.missing", "the store holds no checkpoint", subject=store.address)
-    wanted = {name: name.removeprefix(_LEDGER) for name in names if not name.startswith(_CHECKPOINTS)}
+    wanted = {name: name.removeprefix(_LEDGER) for name in names if _TILE.fullmatch(name)}
+    refused = [
+        f"{ascii(name)[1:-1]}: not a name of the ledger"
+        for name in names
+        if name not in wanted and not _CHECKPOINT.fullmatch(name)
+    ]
     wanted[checkpoints[-1]] = "checkpoint"
-    total = 0
+    files = total = 0
     for done, (name, target) in enumerate(wanted.items(), 1):
-        data = store.read(Item(name, b"", _FAR).name)
-        path = folder / target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        total += len(data)
+        try:
+            data = store.read(name)
+        except Integrity as error:  # somebody planted it; the ledger's check tells whether it is needed
+            refused.append(f"{name}: {error.got}")
+        else:
+            path = folder / target
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            files, total = files + 1, total + len(data)
         progress(done, len(wanted))
-    return Restored(len(wanted), total, int(checkpoints[-1].removeprefix(_CHECKPOINTS)))
+    return Restored(files, total, int(checkpoints[-1].removeprefix(_CHECKPOINTS)), tuple(refused))

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from qcos.base.clock import rfc3339
 from qcos.base.errors import Integrity, Invalid, NotFound, Unavailable
+from qcos.base.limits import WORM_COPY_BYTES, WORM_ON_TOP
 from qcos.worm.model import Finding, Item, Kept, Protection
 
 _SECOND: Final = dt.timedelta(seconds=1)  # S3 keeps dates to the millisecond, some servers to the second
@@ -80,14 +81,16 @@ class S3Store:
             version = self._put(item)
         except _Taken:
             version = self._first(item.name)
-            data = self.read(item.name, version)
+            data = self._fetch(item.name, version, len(item.data))
             if data != item.data:
                 raise Integrity(
                     "worm.changed",
                     "the name holds other bytes: nothing was replaced",
                     subject=self.address + item.name,
                     expected=f"sha256:{item.digest.hex()}",
-                    got=f"sha256:{hashlib.sha256(data).hexdigest()}",
+                    got=f"sha256:{hashlib.sha256(data).hexdigest()}"
+                    if len(data) <= len(item.data)
+                    else f"longer than {len(item.data)} bytes",
                     hint="somebody wrote into the bucket; `qcos worm verify` shows how far it goes",
                 ) from None
             self._lengthen(item.name, version, item.retain_until)
@@ -107,18 +110,25 @@ class S3Store:
         found = self._on_top(kept)
         if any(finding.code == "worm.missing" for finding in found):
             return found
-        found += self._lock_findings(kept)
-        if content and hashlib.sha256(self.read(kept.name, kept.version)).digest() != kept.digest:
-            found.append(Finding("worm.changed", kept.name, "the bytes are not those that were kept"))
+        try:
+            found += self._lock_findings(kept)
+            if content and not any(finding.code == "worm.changed" for finding in found):
+                found += self._content_findings(kept)
+        except NotFound:
+            found.append(_removed(kept))
         return found
 
-    def read(self, name: str, version: str = "") -> bytes:
-        """Return the bytes of a version."""
-        version = version or self._first(name)
-        answer = self._call(
-            "get_object", Bucket=self._place.bucket, Key=self._place.prefix + name, VersionId=version
-        )
-        data: bytes = answer["Body"].read()
+    def read(self, name: str, version: str = "", limit: int = WORM_COPY_BYTES) -> bytes:
+        """Return the bytes of a version; no more are fetched than may be."""
+        data = self._fetch(name, version or self._first(name), limit)
+        if len(data) > limit:
+            raise Integrity(
+                "worm.changed",
+                "what lies at the name is no copy",
+                subject=self.address + name,
+                expected="a copy",
+                got=f"longer than {limit} bytes",
+            )
         return data
 
     def names(self) -> Iterator[str]:
@@ -128,6 +138,15 @@ class S3Store:
             if version.name not in seen:
                 seen.add(version.name)
                 yield version.name
+
+    def _fetch(self, name: str, version: str, limit: int) -> bytes:
+        """Return a version's bytes; one byte more than ``limit`` when it is longer."""
+        answer = self._call(
+            "get_object", Bucket=self._place.bucket, Key=self._place.prefix + name, VersionId=version
+        )
+        with _translated(self.address), contextlib.closing(answer["Body"]) as body:
+            data: bytes = body.read(limit + 1)
+            return data
 
     def _put(self, item: Item) -> str:
         answer = self._call(
@@ -164,34 +183,52 @@ class S3Store:
 
     def _first(self, name: str) -> str:
         """Return the oldest version of a name: the one we kept, whatever was put on top of it."""
-        found = [v for v in self._versions(name) if v.name == name and not v.marker]
-        if not found:
+        oldest = ""
+        for version in self._versions(name):  # S3 lists the newest first
+            if version.name == name and not version.marker:
+                oldest = version.version
+        if not oldest:
             raise NotFound("worm.missing", "there is no such copy", subject=self.address + name)
-        return found[-1].version  # S3 lists the newest first
+        return oldest
 
     def _on_top(self, kept: Kept) -> list[Finding]:
-        versions = [v for v in self._versions(kept.name) if v.name == kept.name]
-        if not any(v.version == kept.version and not v.marker for v in versions):
-            return [Finding("worm.missing", kept.name, f"version {kept.version} was removed")]
-        found = [
-            Finding(
-                "worm.deleted",
-                kept.name,
-                f"somebody tried to delete it on {rfc3339(v.at)}; the copy remains below",
-            )
-            for v in versions
-            if v.marker
-        ]
-        found += [
-            Finding(
-                "worm.overwritten",
-                kept.name,
-                f"somebody wrote over it on {rfc3339(v.at)}; the copy remains below",
-            )
-            for v in versions
-            if not v.marker and v.version != kept.version
-        ]
-        return found
+        """Return what was done to a copy, newest first; of very many attempts the newest."""
+        found: list[Finding] = []
+        there = False
+        for version in self._versions(kept.name):
+            if version.name != kept.name:
+                continue
+            at = rfc3339(version.at)
+            if version.marker:
+                found.append(
+                    Finding(
+                        "worm.deleted",
+                        kept.name,
+                        f"somebody tried to delete it on {at}; the copy remains below",
+                    )
+                )
+            elif version.version == kept.version:
+                there = True
+            else:
+                found.append(
+                    Finding(
+                        "worm.overwritten",
+                        kept.name,
+                        f"somebody wrote over it on {at}; the copy remains below",
+                    )
+                )
+            if len(found) == WORM_ON_TOP:
+                return found
+        return found if there else [_removed(kept)]
+
+    def _content_findings(self, kept: Kept) -> list[Finding]:
+        try:
+            data = self.read(kept.name, kept.version, kept.size)
+        except Integrity as error:
+            return [Finding(error.code, kept.name, error.got)]
+        if hashlib.sha256(data).digest() == kept.digest:
+            return []
+        return [Finding("worm.changed", kept.name, "the bytes are not those that were kept")]
 
     def _lock_findings(self, kept: Kept) -> list[Finding]:
         head = self._call(
@@ -243,6 +280,10 @@ class _Version:
     version: str
     at: dt.datetime
     marker: bool
+
+
+def _removed(kept: Kept) -> Finding:
+    return Finding("worm.missing", kept.name, f"version {kept.version} was removed")
 
 
 class _Taken(Exception):
