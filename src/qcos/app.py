@@ -455,11 +455,10 @@ def keyring_in_force(settings: Settings) -> Keyring:
 
 
 def make_archive(settings: Settings) -> Archive:
-    """Wire the copying to the configured WORM store, which has shown that it protects what it takes.
+    """Wire the copying to the configured WORM store, which its first round has to show that it protects what it takes.
 
     Raises:
-        Invalid: ``worm.none`` when none is configured; ``worm.address``, ``worm.unprotected``.
-        Unavailable: ``worm.unavailable``.
+        Invalid: ``worm.none`` when none is configured; ``worm.address``.
     """
     if not settings.worm:
         raise Invalid(
@@ -469,7 +468,6 @@ def make_archive(settings: Settings) -> Archive:
             hint="see docs/reference/worm.md",
         )
     store = open_store(settings.worm, endpoint=settings.worm_endpoint, region=settings.worm_region)
-    store.check()
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=2, application="qcos-archive")
     return Archive(engine, LogFolder(settings.ledger), store, settings.worm_days)
 

@@ -35,6 +35,7 @@ SHARED = {
     "ledger_anchor": "public receipts, and signed transactions under way",
     "worm_copy": "names, digests and dates of copies; bundles by tenant and id",
     "worm_finding": "names of copies and what is wrong with them",
+    "worm_round": "when copying last succeeded and failed, and why",
     "signing_key": "public halves of the installation's keys",
     "signing_key_state": "a counter of their changes",
 }

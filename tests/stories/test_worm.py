@@ -58,7 +58,8 @@ def test_an_operator_copies_verifies_restores_and_sees_tampering(
     assert (code, checked["ok"]) == (0, True)
     assert checked["copies"] >= 3
     code, seen = command(site, clean_environment, "worm", "status")
-    assert code == 0
+    assert (code, seen["failing_since"], seen["failed"]) == (0, None, None)
+    assert seen["succeeded"]
     assert sum(kind["count"] for kind in seen["copies"].values()) == checked["copies"]
 
     restored = tmp_path / "restored"
@@ -105,19 +106,33 @@ def test_a_bundle_comes_back_from_the_store_with_its_renewals(
         assert len(report["facts"]["renewals"]) == 1
 
 
-def test_a_store_that_is_not_there_holds_up_nothing(tmp_path: Path) -> None:
-    """The archive is never in a job's path: a wrong address is an error in a log, not an outage."""
+def test_a_store_that_is_not_there_holds_up_nothing(
+    tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    """The archive is never in a job's path: a wrong address is an error in a log and in the status, not an outage."""
     variables = {
         "QCOS_WORM": "s3://nowhere",
         "QCOS_WORM_ENDPOINT": "http://127.0.0.1:9",
         "QCOS_WORM_INTERVAL_S": "0.2",
     }
-    with running(
-        tmp_path / "data", "", variables | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-    ) as qcos:
+    variables |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}
+    with running(tmp_path / "data", "", variables) as qcos:
         for _ in range(600):
             lines = [line for line in qcos.log("duties") if "nothing was copied" in json.dumps(line)]
             if lines:
                 break
             time.sleep(0.1)
         assert lines, "the refusal is in the log"
+        done = subprocess.run(
+            [QCOS, "worm", "status", "--json"],
+            capture_output=True,
+            text=True,
+            env=clean_environment | variables | {"QCOS_DATA": str(qcos.data)},
+            check=False,
+        )
+        seen = json.loads(done.stdout)
+        assert (seen["succeeded"], seen["protection"]) == (None, "unknown")
+        assert seen["failing_since"] <= seen["failed"]
+        assert "object store" in seen["failure"]
+        assert done.returncode not in (0, 1), "it says itself that the store cannot be used"
+        assert "worm.unavailable" in done.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import sys
 
+from qcos.base.clock import now
 from qcos.telemetry import configure, instruments, shutdown, tracing
 
 configure("qcos-test")
@@ -21,6 +23,7 @@ instruments.outcome("completed", "qiskit-aer")
 instruments.outcome("denied", "")
 instruments.set_queue_depths({"local": 7, "gone": 1})
 instruments.set_queue_depths({"local": 3})
+instruments.set_archive_failing(now() - dt.timedelta(hours=2))
 try:
     with tracing.span("fails"):
         raise RuntimeError("broken")

@@ -68,6 +68,8 @@ def _check(received: Received, ran: subprocess.CompletedProcess[str]) -> None:
         attributes(p)["queue"]: p.as_int for p in received.metrics["qcos.queue.depth"].gauge.data_points
     }
     assert depths == {"local": 3, "gone": 0}
+    (failing,) = received.metrics["qcos.worm.failing"].gauge.data_points
+    assert failing.as_double >= 7200
     (stage,) = received.metrics["qcos.stage.duration"].histogram.data_points
     assert attributes(stage) == {"stage": "run"}
     assert (stage.count, stage.sum) == (1, 0.25)

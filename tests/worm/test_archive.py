@@ -126,6 +126,7 @@ class Dying:
     def __init__(self, store: FileStore, after: int) -> None:
         self.store, self.left = store, after
         self.address = store.address
+        self.check = store.check
 
     def keep(self, item: Item) -> Kept:
         if not self.left:

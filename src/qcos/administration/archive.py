@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from qcos.administration.archive_evidence import EvidenceCopies, batches
 from qcos.base.clock import now
-from qcos.base.errors import Integrity
+from qcos.base.errors import Integrity, Unavailable
 from qcos.base.limits import PAGE_MAX, WORM_EXAMINED
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -29,11 +29,13 @@ from qcos.ledger.files import LogFolder
 from qcos.ledger.note import parse
 from qcos.ledger.pieces import pieces, read
 from qcos.ledger.record import Record
+from qcos.telemetry import instruments
 from qcos.worm import store as noted
 from qcos.worm.model import Finding, Item, Kept, WormStore
 
 CHECKPOINTS: Final = "ledger/checkpoints/"
 _ACTOR: Final = "service:qcos-archive"
+_FAILURE: Final = 500  # characters of why a round failed
 _log = logging.getLogger("qcos.archive")
 T = TypeVar("T")
 
@@ -74,6 +76,8 @@ class Archive:
     days: int
     _examined: str = field(default="", init=False)  # name up to which copies were looked at
     _evidence: EvidenceCopies = field(init=False)
+    _checked: bool = field(default=False, init=False)
+    _failing: dt.datetime | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._evidence = EvidenceCopies(self.engine, self.store, self._report)
@@ -83,9 +87,35 @@ class Archive:
 
         A name that holds other bytes, or a copy that the store does not protect, is a finding; what depends on it waits.
 
+        How it went is noted, for `qcos worm status` and the metric ``qcos.worm.failing``.
+
         Raises:
+            Invalid: ``worm.unprotected``: the store would let copies be changed; nothing was handed to it.
             Unavailable: The store or the database does not answer; the next round goes on.
         """
+        try:
+            if not self._checked:
+                self.store.check()
+                self._checked = True
+            done = self._round()
+        except Exception as error:
+            self._note(str(error)[:_FAILURE] or type(error).__name__)
+            raise
+        self._note(None)
+        return done
+
+    def _note(self, failure: str | None) -> None:
+        """Note how a round went; where the database is away, too, the metric alone tells it."""
+        at = now()
+        try:
+            with scope(self.engine, None) as connection:
+                noted.note_round(connection, self.store.address, at, failure)
+                self._failing = noted.rounds(connection, self.store.address).failing_since
+        except Unavailable:
+            self._failing = self._failing or (at if failure is not None else None)
+        instruments.set_archive_failing(self._failing)
+
+    def _round(self) -> Round:
         copies, bundles, lengthened = self._careful(self._copy_ledger, 0), 0, 0
         for tenant in self._tenants():
             bundles += self._careful(partial(self._evidence.copy, tenant), 0)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from qcos.base.clock import rfc3339
+from qcos.base.errors import QcosError
 from qcos.cli.listing import show_object
 from qcos.cli.options import AsJson, server_extra, write_file
 from qcos.cli.output import FAILED_CHECK, emit, people, table
@@ -27,7 +28,7 @@ _LISTED = 100
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show what was copied to the WORM store, how it is protected, and what was found wrong there."""
+    """Show what was copied to the WORM store, how it is protected, how the last rounds went, and what was found wrong there."""
     archive = _archive()
     from qcos.db.engine import scope  # there: the archive was made
     from qcos.worm import store
@@ -35,13 +36,25 @@ def status(as_json: AsJson = False) -> None:
     address = archive.store.address
     with scope(archive.engine, None) as connection:
         totals, found = store.totals(connection, address), store.findings(connection, address, _LISTED)
+        rounds = store.rounds(connection, address)
+    protection, refused = "unknown", None
+    try:
+        protection = archive.store.check()
+    except QcosError as error:
+        refused = error
     value: Json = {
         "store": address,
-        "protection": archive.store.check(),
+        "protection": protection,
+        "succeeded": rfc3339(rounds.succeeded_at) if rounds.succeeded_at else None,
+        "failing_since": rfc3339(rounds.failing_since) if rounds.failing_since else None,
+        "failed": rfc3339(rounds.failed_at) if rounds.failed_at else None,
+        "failure": rounds.failure,
         "copies": {kind: {"count": count, "bytes": size} for kind, (count, size) in totals.items()},
         "findings": [{"seen": rfc3339(at), **_as_json(finding)} for at, finding in found],
     }
     emit(value, as_json, lambda console: show_object(console, value))
+    if refused is not None:
+        raise refused
 
 
 @app.command()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
+
+from qcos.base.clock import now
 
 _meter = metrics.get_meter("qcos")  # a proxy until `configure` sets a provider
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)  # seconds
@@ -72,6 +75,27 @@ _meter.create_observable_gauge(
     unit="s",
     description="How long no checkpoint could be published for want of witnesses; 0 when all is well.",
 )
+_archive_failing: list[dt.datetime | None] = []  # empty where nothing is copied
+
+
+def _observe_archive(_: CallbackOptions) -> Iterable[Observation]:
+    return [
+        Observation(0.0 if since is None else max(0.0, (now() - since).total_seconds()))
+        for since in _archive_failing
+    ]
+
+
+_meter.create_observable_gauge(
+    "qcos.worm.failing",
+    [_observe_archive],
+    unit="s",
+    description="How long no round of copying to the WORM store succeeded; 0 when the last one did.",
+)
+
+
+def set_archive_failing(since: dt.datetime | None) -> None:
+    """State since when no round of copying to the WORM store succeeded; None when the last one did."""
+    _archive_failing[:] = [since]
 
 
 def witness_answer(name: str, outcome: str) -> None:

@@ -90,6 +90,23 @@ class Finding:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How the rounds of copying to a store went; instants are UTC, None: never.
+
+    Attributes:
+        succeeded_at: When one last succeeded.
+        failing_since: Since when none did; None when the last one succeeded.
+        failed_at: When one last failed.
+        failure: Why.
+    """
+
+    succeeded_at: dt.datetime | None = None
+    failing_since: dt.datetime | None = None
+    failed_at: dt.datetime | None = None
+    failure: str = ""
+
+
 class WormStore(Protocol):
     """Somewhere that keeps bytes unchangeable. Safe for one thread at a time; two processes at once are harmless."""
 

@@ -1,4 +1,4 @@
-"""Tables of the WORM copies: what was handed to which store, and what was found wrong with it.
+"""Tables of the WORM copies: what was handed to which store, what was found wrong with it, and how the last rounds went.
 
 Losing them: copies are still there, and are found by their names; the next round hands everything in again,
 which the store answers with what it holds. That a copy was swapped before is then seen only by its content
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from qcos.db.engine import metadata
-from qcos.worm.model import Finding, Kept, Protection
+from qcos.worm.model import Finding, Kept, Protection, Rounds
 
 copy_table = sa.Table(
     "worm_copy",
@@ -38,6 +38,38 @@ finding_table = sa.Table(
     sa.Column("message", sa.Text, primary_key=True),
     sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
 )
+round_table = sa.Table(
+    "worm_round",
+    metadata,
+    sa.Column("store", sa.Text, primary_key=True),
+    sa.Column("succeeded_at", sa.DateTime(timezone=True)),
+    sa.Column("failing_since", sa.DateTime(timezone=True)),
+    sa.Column("failed_at", sa.DateTime(timezone=True)),
+    sa.Column("failure", sa.Text, nullable=False),
+)
+_SUCCEEDED = sa.text(
+    "insert into qcos.worm_round (store, succeeded_at, failure) values (:store, :at, '') "
+    "on conflict (store) do update set succeeded_at = excluded.succeeded_at, failing_since = null"
+)
+_FAILED = sa.text(
+    "insert into qcos.worm_round as r (store, failing_since, failed_at, failure) values (:store, :at, :at, :failure) "
+    "on conflict (store) do update set failing_since = coalesce(r.failing_since, excluded.failed_at), "
+    "failed_at = excluded.failed_at, failure = excluded.failure"
+)
+
+
+def note_round(connection: sa.Connection, store: str, at: dt.datetime, failure: str | None) -> None:
+    """Note how a round went; ``failure`` is None when it succeeded."""
+    statement = _SUCCEEDED if failure is None else _FAILED.bindparams(failure=failure)
+    connection.execute(statement, {"store": store, "at": at})
+
+
+def rounds(connection: sa.Connection, store: str) -> Rounds:
+    """Return how the rounds went."""
+    table = round_table.c
+    query = sa.select(table.succeeded_at, table.failing_since, table.failed_at, table.failure)
+    row = connection.execute(query.where(table.store == store)).one_or_none()
+    return Rounds(*row) if row is not None else Rounds()
 
 
 def insert_copies(connection: sa.Connection, store: str, kept: Sequence[Kept], at: dt.datetime) -> None:

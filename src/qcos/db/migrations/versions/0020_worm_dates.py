@@ -1,4 +1,4 @@
-"""The noted dates of WORM copies: a legal hold makes them later; none is ever made earlier."""
+"""The noted dates of WORM copies: a legal hold makes them later; none is ever made earlier. And how the last rounds went."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ down_revision = "0019"
 
 
 def upgrade() -> None:
-    """Let the application lengthen a date, and change nothing else of a copy."""
+    """Let the application lengthen a date, and change nothing else of a copy; make the table of rounds."""
     op.execute(
         """
         create function qcos.worm_copy_lengthened() returns trigger language plpgsql as $$
@@ -26,3 +26,13 @@ def upgrade() -> None:
             for each row execute function qcos.worm_copy_lengthened()"""
     )
     op.execute(f"grant update (retain_until) on qcos.worm_copy to {rls.APP_ROLE}")
+    op.execute(
+        """
+        create table qcos.worm_round (
+            store text not null primary key, succeeded_at timestamptz, failing_since timestamptz, failed_at timestamptz,
+            failure text not null
+        )
+        """
+    )
+    for statement in rls.grant("worm_round", "select, insert, update"):
+        op.execute(statement)
