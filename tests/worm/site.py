@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -55,3 +56,16 @@ class Site:
         with scope(self.engine, self.tenant) as connection:
             found = ledger.search(connection, self.tenant, act="archive.violated")
         return [str(item.record["object"]) for item in found.items]
+
+
+def statements(engine: sa.Engine, archive: Archive) -> list[str]:
+    """Return what a round asks the database."""
+    asked: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        asked.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    archive.round()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    return asked

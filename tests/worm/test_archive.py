@@ -26,7 +26,7 @@ from qcos.worm.model import Item, Kept
 from qcos.worm.restore import restore
 
 from .conftest import bucket_of
-from .site import SIGNERS, Site
+from .site import SIGNERS, Site, statements
 
 
 def opened(site: Site, tmp_path: Path) -> Path:
@@ -75,6 +75,13 @@ def test_bundles_are_copied_once_with_their_own_date(site: Site, instance: Insta
     assert {row.name: row.retain_until for row in kept} == {
         f"evidence/{site.tenant}/{row.id}": row.retain_until for row in rows
     }
+
+
+def test_a_bundle_that_was_copied_is_not_read_again(site: Site, instance: Instance) -> None:
+    """Those of the last day are looked at in each round: their names, not their bytes."""
+    site.seal(instance, "job-1")
+    assert site.archive.round().bundles == 1
+    assert not any("evidence_bundle.document" in asked for asked in statements(site.engine, site.archive))
 
 
 def test_materials_are_copied_before_their_bundle(site: Site, instance: Instance) -> None:

@@ -28,6 +28,7 @@ from qcos.worm.files import FileStore
 from qcos.worm.model import Kept, WormStore
 
 from .conftest import bucket_of
+from .site import statements
 
 DAY = dt.timedelta(days=1)
 
@@ -252,16 +253,3 @@ def test_a_noted_date_is_never_shortened(world: World, work: Callable[..., None]
         ):
             connection.exec_driver_sql(f"update qcos.worm_copy set {change}")
     assert dates(world, archive, task) == before
-
-
-def statements(engine: sa.Engine, archive: Archive) -> list[str]:
-    """Return what a round asks the database."""
-    asked: list[str] = []
-
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        asked.append(statement)
-
-    sa.event.listen(engine, "before_cursor_execute", note)
-    archive.round()
-    sa.event.remove(engine, "before_cursor_execute", note)
-    return asked

@@ -25,7 +25,8 @@ from qcos.worm.files import FileStore, _set_immutable
 from qcos.worm.model import WormStore
 
 from .conftest import bucket_of
-from .test_holds import DAY, archive_of, are_ahead, dates, hold, statements
+from .site import statements
+from .test_holds import DAY, archive_of, are_ahead, dates, hold
 
 LATER = now() + 15 * 365 * DAY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from uuid import UUID
@@ -75,10 +75,9 @@ class EvidenceCopies:
                 new = noted.missing(connection, self.store.address, names)
                 here = [row for row in rows if _name(tenant, row.id) in new]
                 held = payloads.held(connection, tenant, [row.id for row in here])
-                wanted = [row for row in here if row.id in held or row.retain_until > now() + _SPARE]
-                named = materials.names_of(connection, tenant, [row.job for row in wanted])
-            plain |= any(row.document is not None and not is_sealed(row.document) for row in wanted)
-            copied += self._keep(self._items(tenant, row, named, held=row.id in held) for row in wanted)
+            wanted = [row.job for row in here if row.id in held or row.retain_until > now() + _SPARE]
+            count, waits = self._copy(tenant, wanted, held)
+            copied, plain = copied + count, plain or waits
             if len(rows) < PAGE_MAX or rows[-1].sealed_at == since:
                 break
             since = rows[-1].sealed_at
@@ -110,7 +109,7 @@ class EvidenceCopies:
             there = {one.name for one in kept}
             missing = [job for name, job in names.items() if name not in there]
             short = [one for one in kept if one.retain_until < now() + _HELD]
-            copied += self._copy_held(tenant, missing)
+            copied += self._copy(tenant, missing, some)[0]
             lengthened += self._lengthen(short)
             tried += len(missing) + len(short)
             look.after = next(reversed(some), "")
@@ -119,14 +118,16 @@ class EvidenceCopies:
                 break
         return copied, lengthened
 
-    def _copy_held(self, tenant: UUID, jobs: Sequence[str]) -> int:
-        copied = 0
+    def _copy(self, tenant: UUID, jobs: Iterable[str], held: Collection[str]) -> tuple[int, bool]:
+        """Copy the bundles of jobs; returns copies, and whether one is plain and waits."""
+        copied, plain = 0, False
         for some in batches(jobs):
             with scope(self.engine, tenant) as connection:
                 rows = evidence.of_jobs(connection, tenant, some).values()
                 named = materials.names_of(connection, tenant, some)
-            copied += self._keep(self._items(tenant, row, named, held=True) for row in rows)
-        return copied
+            plain |= any(row.document is not None and not is_sealed(row.document) for row in rows)
+            copied += self._keep(self._items(tenant, row, named, held=row.id in held) for row in rows)
+        return copied, plain
 
     def _lengthen(self, kept: Iterable[Kept]) -> int:
         """Lengthen locks; a copy that is not as it was is a finding."""

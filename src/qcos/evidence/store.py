@@ -107,6 +107,16 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """A bundle without its bytes: its job, when it was sealed and until when it has to be kept, UTC."""
+
+    id: str
+    job: str
+    sealed_at: dt.datetime
+    retain_until: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoredBundle:
     """A bundle as it is kept.
 
@@ -291,13 +301,14 @@ def page(
 
 def sealed_since(
     connection: sa.Connection, tenant: UUID, since: dt.datetime | None, limit: int
-) -> list[StoredBundle]:
-    """Return bundles sealed at an instant or later, oldest first; for copies elsewhere."""
-    query = sa.select(*_COLUMNS).where(bundle_table.c.tenant == tenant)
+) -> list[Placed]:
+    """Return bundles sealed at an instant or later, oldest first, without their bytes; for copies elsewhere."""
+    table = bundle_table.c
+    query = sa.select(table.id, table.job, table.sealed_at, table.retain_until).where(table.tenant == tenant)
     if since is not None:
         query = query.where(bundle_table.c.sealed_at >= since)
     query = query.order_by(bundle_table.c.sealed_at, bundle_table.c.id).limit(limit)
-    return [_bundle(row) for row in connection.execute(query)]
+    return [Placed(*row) for row in connection.execute(query)]
 
 
 def _bundle(row: sa.Row[Any]) -> StoredBundle:  # Any: the columns of the table
