@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import ProgrammingError
 
+from evidence.conftest import Instance, facts
 from faults.world import PROJECT, World
 from qcos.administration import archive_evidence
 from qcos.administration.archive import Archive
+from qcos.administration.installation import create_tenant
 from qcos.base.clock import now
+from qcos.base.errors import Unavailable
 from qcos.base.limits import WORM_HELD_DAYS, WORM_HELD_STEP_DAYS
 from qcos.db.engine import scope
 from qcos.db.queue import Task
 from qcos.evidence import materials
 from qcos.evidence.materials import StoredMaterial
+from qcos.evidence.model import SealFacts
 from qcos.ledger import store as ledger
 from qcos.ledger.files import LogFolder
 from qcos.retention import store as retention
 from qcos.retention.model import Hold
 from qcos.worm import store as noted
-from qcos.worm.files import FileStore
+from qcos.worm.files import FileStore, _set_immutable
 from qcos.worm.model import Kept, WormStore
 
 from .conftest import bucket_of
-from .site import statements
+from .site import Site, statements
 
 DAY = dt.timedelta(days=1)
 
@@ -253,3 +259,46 @@ def test_a_noted_date_is_never_shortened(world: World, work: Callable[..., None]
         ):
             connection.exec_driver_sql(f"update qcos.worm_copy set {change}")
     assert dates(world, archive, task) == before
+
+
+class WithoutTheRight:
+    """A store that takes copies and lets nobody lengthen their locks, as S3 without s3:PutObjectRetention."""
+
+    def __init__(self, store: FileStore) -> None:
+        self.address, self.check, self.keep, self.examine = (
+            store.address,
+            store.check,
+            store.keep,
+            store.examine,
+        )
+
+    def lengthen(self, kept: Kept, until: dt.datetime) -> Kept:
+        raise Unavailable("worm.unavailable", "the object store refuses", subject=kept.name)
+
+
+def test_locks_that_cannot_be_lengthened_hold_up_no_other_tenant(site: Site, instance: Instance) -> None:
+    """Nor the look at older copies; the round fails all the same, so that somebody gets the right."""
+    store = WithoutTheRight(site.store)
+    archive = Archive(site.engine, LogFolder(site.folder), store, days=30)  # type: ignore[arg-type]
+    site.seal(instance, "job-1", short_lived("job-1"))
+    archive.round()
+    made = Hold("hold-1", "job", "job-1", "a dispute", "user:carol", now())
+    with scope(site.engine, site.tenant) as connection:
+        retention.place(connection, site.tenant, made)
+    other = create_tenant(site.engine, "zoo").tenant
+    first, site.tenant = site.tenant, other
+    row = site.seal(instance, "job-2")
+    removed = Path(site.store.address.removeprefix("file:")) / f"evidence/{first}"
+    (copy,) = removed.iterdir()
+    _set_immutable(copy, False)
+    copy.unlink()
+    with pytest.raises(Unavailable, match="refuses"):
+        archive.round()
+    assert site.store.read(f"evidence/{other}/{row.id}")
+    site.tenant = first
+    assert site.violations() == [f"evidence/{first}/{copy.name}"]
+
+
+def short_lived(job: str) -> SealFacts:
+    base = facts(job)
+    return replace(base, governance=replace(base.governance, retention_days=1))

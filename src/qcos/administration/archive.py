@@ -6,6 +6,7 @@ checkpoint goes out after all the tiles it needs, so that a round that died is s
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import logging
@@ -117,14 +118,21 @@ class Archive:
 
     def _round(self) -> Round:
         copies, bundles, lengthened = self._careful(self._copy_ledger, 0), 0, 0
-        for tenant in self._tenants():
+        tenants, failed = self._tenants(), list[Unavailable]()
+        for tenant in tenants:
             bundles += self._careful(partial(self._evidence.copy, tenant), 0)
-            held, longer = self._careful(partial(self._evidence.mind_holds, tenant), (0, 0))
-            bundles, lengthened = bundles + held, lengthened + longer
-            bundles += self._careful(partial(self._evidence.copy_renewals, tenant), 0)
+        with _later(failed):  # a right to lengthen that is missing must not keep others from being copied
+            for tenant in tenants:
+                held, longer = self._careful(partial(self._evidence.mind_holds, tenant), (0, 0))
+                bundles, lengthened = bundles + held, lengthened + longer
+        with _later(failed):
+            for tenant in tenants:
+                bundles += self._careful(partial(self._evidence.copy_renewals, tenant), 0)
         with scope(self.engine, None) as connection:
             newest = noted.last_name(connection, self.store.address, CHECKPOINTS)
         found = self._look_at_some()
+        if failed:
+            raise failed[0]
         return Round(_size_of(newest), copies + bundles, bundles, lengthened, tuple(found))
 
     def verify(
@@ -217,6 +225,15 @@ class Archive:
     def _tenants(self) -> list[UUID]:
         with scope(self.engine, None) as connection:
             return [tenant for tenant, _ in identity.tenants(connection)]
+
+
+@contextlib.contextmanager
+def _later(failed: list[Unavailable]) -> Iterator[None]:
+    """Put a failure by for the end of the round."""
+    try:
+        yield
+    except Unavailable as error:
+        failed.append(error)
 
 
 def _size_of(name: str | None) -> int:
