@@ -186,8 +186,9 @@ def test_what_is_planted_does_not_keep_the_ledger_from_coming_back(site: Site, t
     (root / "tile/0/x999").mkdir()
     os.mkfifo(root / "tile/0/x999/000")
     _huge(root / "tile/0/x999/001")
+    os.mkfifo(root / "checkpoints/99999999999999999999")
     done = restore(site.store, tmp_path / "restored", lambda done, total: None)
-    assert len(done.refused) == 9
+    assert len(done.refused) == 10
     assert all(line.isascii() for line in done.refused)
     assert any("longer than" in line for line in done.refused)
     report = fsck(tmp_path / "restored", SIGNERS.vkeys)
@@ -219,6 +220,18 @@ class TestS3:
             store.keep(Item(name, b"kept", DUE))
         self.put(store, "ledger/tile/0/000", b"\0" * (WORM_COPY_BYTES + 1))
         self.put(store, "ledger/tile/0/000/x", b"a key below a key")
+        done = restore(store, tmp_path / "restored", lambda done, total: None)
+        assert (done.files, done.entries, len(done.refused)) == (2, 1, 2)
+
+    def test_a_deletion_of_what_never_was_does_not_keep_the_others_from_coming_back(
+        self, localstack: str, tmp_path: Path
+    ) -> None:
+        """It leaves a marker at a name that no version has."""
+        store = bucket_of(localstack)
+        for name in ("ledger/checkpoints/00000000000000000001", "ledger/tile/0/000.p/1"):
+            store.keep(Item(name, b"kept", DUE))
+        for name in ("ledger/checkpoints/99999999999999999999", "ledger/tile/9/999"):
+            store._client.delete_object(Bucket=store._place.bucket, Key=f"qcos/{name}")
         done = restore(store, tmp_path / "restored", lambda done, total: None)
         assert (done.files, done.entries, len(done.refused)) == (2, 1, 2)
 

@@ -74,8 +74,8 @@ def restore(store: WormStore, folder: Path, progress: Callable[[int, int], None]
         folder: Made; must not hold anything.
         progress: Called with files done and files in all.
 
-    A name that holds no file of the ledger is refused, and the others go on: whoever can add to the store could keep it from
-    coming back otherwise. Nothing of what comes back is verified here; `qcos ledger fsck` does that.
+    A name that holds no file of the ledger is refused, and the others go on, also with the newest checkpoint that can be read: whoever can
+    add to the store could keep it from coming back otherwise. Nothing of what comes back is verified here; `qcos ledger fsck` does that.
 
     Raises:
         Conflict: ``worm.folder`` when the folder holds something.
@@ -86,25 +86,35 @@ def restore(store: WormStore, folder: Path, progress: Callable[[int, int], None]
         raise Conflict("worm.folder", "the folder is not empty: nothing is written over", subject=str(folder))
     names = sorted(name for name in store.names() if name.startswith(_LEDGER))
     checkpoints = [name for name in names if _CHECKPOINT.fullmatch(name)]
-    if not checkpoints:
+    tiles = [name for name in names if _TILE.fullmatch(name)]
+    others = set(names) - {*checkpoints, *tiles}
+    refused = [f"{ascii(name)[1:-1]}: not a name of the ledger" for name in sorted(others)]
+    for newest in reversed(checkpoints):
+        if (checkpoint := _read(store, newest, refused)) is not None:
+            break
+    else:
         raise NotFound("worm.missing", "the store holds no checkpoint", subject=store.address)
-    wanted = {name: name.removeprefix(_LEDGER) for name in names if _TILE.fullmatch(name)}
-    refused = [
-        f"{ascii(name)[1:-1]}: not a name of the ledger"
-        for name in names
-        if name not in wanted and not _CHECKPOINT.fullmatch(name)
-    ]
-    wanted[checkpoints[-1]] = "checkpoint"
     files = total = 0
-    for done, (name, target) in enumerate(wanted.items(), 1):
-        try:
-            data = store.read(name)
-        except Integrity as error:  # somebody planted it; the ledger's check tells whether it is needed
-            refused.append(f"{name}: {error.got}")
-        else:
-            path = folder / target
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            files, total = files + 1, total + len(data)
-        progress(done, len(wanted))
-    return Restored(files, total, int(checkpoints[-1].removeprefix(_CHECKPOINTS)), tuple(refused))
+    for done, name in enumerate(tiles, 1):
+        if (data := _read(store, name, refused)) is not None:
+            files, total = files + 1, total + _put(folder / name.removeprefix(_LEDGER), data)
+        progress(done, len(tiles))
+    total += _put(folder / "checkpoint", checkpoint)
+    return Restored(files + 1, total, int(newest.removeprefix(_CHECKPOINTS)), tuple(refused))
+
+
+def _read(store: WormStore, name: str, refused: list[str]) -> bytes | None:
+    """Return a copy, or None when somebody planted or removed it; the ledger's check tells whether it is needed."""
+    try:
+        return store.read(name)
+    except Integrity as error:
+        refused.append(f"{name}: {error.got}")
+    except NotFound as error:
+        refused.append(f"{name}: {error.message}")
+    return None
+
+
+def _put(path: Path, data: bytes) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return len(data)
