@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,6 +235,24 @@ class TestS3:
             store._client.delete_object(Bucket=store._place.bucket, Key=f"qcos/{name}")
         done = restore(store, tmp_path / "restored", lambda done, total: None)
         assert (done.files, done.entries, len(done.refused)) == (2, 1, 2)
+
+    def test_names_that_begin_with_a_copys_are_not_all_listed(self, store: S3Store) -> None:
+        """A million of them would keep each look at the copy busy."""
+        kept = store.keep(Item(NAME, b"evidence", DUE))
+        self.put(store, NAME, b"forged")
+        for number in range(7):
+            self.put(store, f"{NAME}.{number}", b"planted")
+        asked: list[str] = []
+
+        def note(params: dict[str, Any], **_: Any) -> None:  # Any: botocore's own
+            params["MaxKeys"] = 2
+            asked.append(params["Prefix"])
+
+        store._client.meta.events.register("provide-client-params.s3.ListObjectVersions", note)
+        assert [finding.code for finding in store.examine(kept, content=True)] == ["worm.overwritten"]
+        assert store.read(NAME) == b"evidence"
+        assert len(asked) <= 4
+        assert len(list(store.names())) == 8
 
     def test_very_many_attempts_are_told_as_some(self, store: S3Store) -> None:
         kept = store.keep(Item(NAME, b"evidence", DUE))

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import datetime as dt
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -134,7 +135,7 @@ class S3Store:
     def names(self) -> Iterator[str]:
         """Yield the names of all keys that ever were, hidden ones too."""
         seen: set[str] = set()
-        for version in self._versions(""):
+        for version in itertools.chain.from_iterable(self._pages("")):
             if version.name not in seen:
                 seen.add(version.name)
                 yield version.name
@@ -184,8 +185,8 @@ class S3Store:
     def _first(self, name: str) -> str:
         """Return the oldest version of a name: the one we kept, whatever was put on top of it."""
         oldest = ""
-        for version in self._versions(name):  # S3 lists the newest first
-            if version.name == name and not version.marker:
+        for version in self._versions_of(name):  # S3 lists the newest first
+            if not version.marker:
                 oldest = version.version
         if not oldest:
             raise NotFound("worm.missing", "there is no such copy", subject=self.address + name)
@@ -195,9 +196,7 @@ class S3Store:
         """Return what was done to a copy, newest first; of very many attempts the newest."""
         found: list[Finding] = []
         there = False
-        for version in self._versions(kept.name):
-            if version.name != kept.name:
-                continue
+        for version in self._versions_of(kept.name):
             at = rfc3339(version.at)
             if version.marker:
                 found.append(
@@ -258,15 +257,27 @@ class S3Store:
             )
         return found
 
-    def _versions(self, name: str) -> Iterator[_Version]:
-        prefix = self._place.prefix + name
+    def _versions_of(self, name: str) -> Iterator[_Version]:
+        """Yield one name's, newest first. Names that it begins are listed after it: of however many, one page at most is asked for."""
+        for page in self._pages(name):
+            yield from (version for version in page if version.name == name)
+            if any(version.name != name for version in page):
+                return
+
+    def _pages(self, prefix: str) -> Iterator[list[_Version]]:
         with _translated(self.address):
             pages = self._client.get_paginator("list_object_versions")
-            for page in pages.paginate(Bucket=self._place.bucket, Prefix=prefix):
-                for kind, marker in (("Versions", False), ("DeleteMarkers", True)):
-                    for entry in page.get(kind, ()):
-                        key = entry["Key"].removeprefix(self._place.prefix)
-                        yield _Version(key, entry["VersionId"], entry["LastModified"], marker)
+            for page in pages.paginate(Bucket=self._place.bucket, Prefix=self._place.prefix + prefix):
+                yield [
+                    _Version(
+                        entry["Key"].removeprefix(self._place.prefix),
+                        entry["VersionId"],
+                        entry["LastModified"],
+                        marker,
+                    )
+                    for kind, marker in (("Versions", False), ("DeleteMarkers", True))
+                    for entry in page.get(kind, ())
+                ]
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:  # Any: boto3's own
         with _translated(self.address):
