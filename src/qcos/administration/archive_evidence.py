@@ -217,7 +217,8 @@ class EvidenceCopies:
         count, kept = 0, list[Kept]()
         for items in bundles:
             try:
-                kept += [self.store.keep(item) for item in items]
+                for item in items:
+                    kept.append(self.store.keep(item))  # noted also when the next one's name is taken
             except Integrity as error:
                 if error.code != "worm.changed":
                     raise
