@@ -236,6 +236,23 @@ class TestS3:
         done = restore(store, tmp_path / "restored", lambda done, total: None)
         assert (done.files, done.entries, len(done.refused)) == (2, 1, 2)
 
+    def test_an_object_that_nobody_can_read_holds_up_nothing(self, store: S3Store, tmp_path: Path) -> None:
+        """Put into an archive's storage class at a name that can be foreseen, it would make each round, and each restore, fail."""
+        for name in ("ledger/checkpoints/00000000000000000001", "ledger/tile/0/000.p/1"):
+            store.keep(Item(name, b"kept", DUE))
+        for name in (NAME, "ledger/tile/0/000"):
+            store._client.put_object(
+                Bucket=store._place.bucket, Key=f"qcos/{name}", Body=b"planted", StorageClass="GLACIER"
+            )
+        with pytest.raises(Integrity) as refused:
+            store.keep(Item(NAME, b"evidence", DUE))
+        assert (refused.value.code, refused.value.got) == ("worm.changed", "not readable: InvalidObjectState")
+        done = restore(store, tmp_path / "restored", lambda done, total: None)
+        assert (done.files, done.refused) == (
+            2,
+            ("ledger/tile/0/000: not readable: InvalidObjectState",),
+        )
+
     def test_names_that_begin_with_a_copys_are_not_all_listed(self, store: S3Store) -> None:
         """A million of them would keep each look at the copy busy."""
         kept = store.keep(Item(NAME, b"evidence", DUE))

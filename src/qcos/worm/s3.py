@@ -25,6 +25,10 @@ from qcos.worm.model import Finding, Item, Kept, Protection
 _SECOND: Final = dt.timedelta(seconds=1)  # S3 keeps dates to the millisecond, some servers to the second
 _TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"})
+# What is there and given to nobody: in an archive's storage class, under a key of the one who put it.
+_CLOSED: Final = frozenset(
+    {"InvalidObjectState", "InvalidRequest", "KMS.DisabledException", "KMS.NotFoundException"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,7 @@ class S3Store:
         """Return the bytes of a version; no more are fetched than may be."""
         data = self._fetch(name, version or self._first(name), limit)
         if len(data) > limit:
-            raise Integrity(
-                "worm.changed",
-                "what lies at the name is no copy",
-                subject=self.address + name,
-                expected="a copy",
-                got=f"longer than {limit} bytes",
-            )
+            raise self._no_copy(name, f"longer than {limit} bytes")
         return data
 
     def names(self) -> Iterator[str]:
@@ -142,12 +140,25 @@ class S3Store:
 
     def _fetch(self, name: str, version: str, limit: int) -> bytes:
         """Return a version's bytes; one byte more than ``limit`` when it is longer."""
-        answer = self._call(
-            "get_object", Bucket=self._place.bucket, Key=self._place.prefix + name, VersionId=version
-        )
+        place = {"Bucket": self._place.bucket, "Key": self._place.prefix + name, "VersionId": version}
+        try:
+            answer = self._call("get_object", **place)
+        except Unavailable as error:
+            if (code := _code_of(error.__cause__)) in _CLOSED:
+                raise self._no_copy(name, f"not readable: {code}") from None
+            raise
         with _translated(self.address), contextlib.closing(answer["Body"]) as body:
             data: bytes = body.read(limit + 1)
             return data
+
+    def _no_copy(self, name: str, got: str) -> Integrity:
+        return Integrity(
+            "worm.changed",
+            "what lies at the name is no copy",
+            subject=self.address + name,
+            expected="a copy",
+            got=got,
+        )
 
     def _put(self, item: Item) -> str:
         answer = self._call(
@@ -338,6 +349,10 @@ def _client(place: S3Place) -> Any:  # Any: boto3 has no types
     )
 
 
+def _code_of(error: object) -> str:
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
 @contextlib.contextmanager
 def _translated(address: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
@@ -345,7 +360,7 @@ def _translated(address: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        code = _code_of(error)
         if code in _TAKEN:
             raise _Taken from None
         if code in _GONE or code == "ObjectLockConfigurationNotFoundError":
