@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+from opentelemetry.metrics import CallbackOptions
 
 from qcos.administration.archive import Archive
+from qcos.base.clock import now
 from qcos.base.errors import Invalid, Unavailable
 from qcos.db.engine import make_engine, scope
 from qcos.ledger.files import LogFolder
+from qcos.telemetry import instruments
 from qcos.worm import store as noted
 from qcos.worm.files import FileStore
-from qcos.worm.model import Rounds, WormStore
+from qcos.worm.model import Protection, Rounds, WormStore
 
 from .conftest import bucket_of
 from .site import Site
@@ -78,3 +82,21 @@ def test_a_database_that_is_away_is_told_as_itself(site: Site, folder: FileStore
         archive.round()
     assert refused.value.code == "database.unavailable"
     gone.dispose()
+
+
+def test_a_round_that_hangs_is_seen_as_it_goes_on(site: Site, folder: FileStore) -> None:
+    """The metric counts from its beginning: no end tells it."""
+    seen: list[float] = []
+
+    class Watched(FileStore):
+        def check(self) -> Protection:
+            time.sleep(0.01)
+            (observed,) = instruments._observe_archive(CallbackOptions())
+            seen.append(observed.value)
+            return super().check()
+
+    began = now()
+    archive_of(site, Watched(Path(folder.address.removeprefix("file:")))).round()
+    assert 0 < seen[0] <= (now() - began).total_seconds()
+    (after,) = instruments._observe_archive(CallbackOptions())
+    assert after.value == 0

@@ -94,6 +94,9 @@ class Archive:
             Invalid: ``worm.unprotected``: the store would let copies be changed; nothing was handed to it.
             Unavailable: The store or the database does not answer; the next round goes on.
         """
+        instruments.set_archive_failing(
+            self._failing or now()
+        )  # should it hang, nobody will tell it at its end
         try:
             if not self._checked:
                 self.store.check()
