@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from faults.world import World, keys_of
 from jobs.test_restamp import LONG, SHORT, _rehash, _trust
@@ -16,7 +17,9 @@ from qcos.administration.archive import Archive
 from qcos.administration.restore import restored_bundle
 from qcos.base.clock import now
 from qcos.base.errors import Integrity, Invalid, NotFound
+from qcos.db.engine import scope
 from qcos.db.queue import Task
+from qcos.evidence import store as evidence
 from qcos.evidence.verify import verify
 from qcos.jobs.erase import erase_due
 from qcos.jobs.restamp import EVERYTHING, Restamper
@@ -219,3 +222,37 @@ def test_without_renewals_a_round_reads_none(
     restamper.renew_due(EVERYTHING)
     in_folder.round()
     assert not any("evidence_archive" in statement for statement in statements(world.engine, in_folder))
+
+
+def test_a_page_of_much_that_was_renewed_reads_that_page(
+    database: Any, world: World, work: Callable[..., None], restamper: Restamper
+) -> None:
+    """After a restart all pages are looked at: were each to read all there is, ten times as much would take a hundred times as long."""
+    work(task := world.submit())
+    restamper.renew_due(EVERYTHING)
+    owner = sa.create_engine(
+        database.admin_url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+    )  # a superuser: no row is hidden
+    with owner.connect() as connection:
+        for table, own in (("evidence_bundle", "id, job"), ("evidence_archive", "bundle")):
+            kept = connection.exec_driver_sql(
+                "select string_agg(quote_ident(attname), ', ') from pg_attribute where attrelid = %(table)s::regclass"
+                " and attnum > 0 and not attname = any(%(own)s)",
+                {"table": f"qcos.{table}", "own": own.split(", ")},
+            ).scalar_one()
+            made = ", ".join(f"md5({name} || n)" for name in own.split(", "))
+            connection.exec_driver_sql(
+                f"insert into qcos.{table} ({own}, {kept}) select {made}, {kept} from qcos.{table}, generate_series(1, 20000) n"
+            )
+        connection.exec_driver_sql("analyze")
+    with scope(world.engine, world.tenant) as connection:
+        renewals = evidence.renewal_ids(connection, world.tenant)
+        connection.exec_driver_sql(
+            "set local max_parallel_workers_per_gather = 0"
+        )  # what others read is not counted
+        page = evidence.renewed_by(connection, world.tenant, renewals, (world.job(task).bundle or "", 1), 500)
+        read = connection.exec_driver_sql(
+            "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'evidence_bundle'"
+        ).scalar_one()
+    assert len(page) == 500
+    assert read < 2000

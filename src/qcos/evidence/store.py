@@ -242,24 +242,28 @@ def renewal_ids(connection: sa.Connection, tenant: UUID) -> frozenset[str]:
     return frozenset(connection.scalars(query))
 
 
+# Lateral, with an offset: in the order of the key, bundle by bundle. As a join each page reads, and sorts, all that there are.
+_RENEWED_BY = """
+    select a.bundle, a.position, b.retain_until from qcos.evidence_archive a
+     cross join lateral (select y.retain_until from qcos.evidence_bundle y
+         where y.tenant = a.tenant and y.id = a.bundle and y.document is not null offset 0) b
+     where a.tenant = %(tenant)s::uuid and a.renewal = any(%(renewals)s)
+       and (a.bundle, a.position) > (%(bundle)s, %(position)s)
+     order by a.bundle, a.position limit %(limit)s"""
+
+
 def renewed_by(
     connection: sa.Connection, tenant: UUID, renewals: Collection[str], after: tuple[str, int], limit: int
 ) -> list[Renewed]:
     """Return what is part of some renewals, by bundle and position, after one of them; of erased bundles nothing."""
-    part, bundle = archive_table.c, bundle_table.c
-    query = (
-        sa.select(part.bundle, part.position, bundle.retain_until)
-        .join_from(archive_table, bundle_table, (bundle.tenant == part.tenant) & (bundle.id == part.bundle))
-        .where(
-            part.tenant == tenant,
-            part.renewal == sa.any_(sa.cast(list(renewals), sa.ARRAY(sa.Text))),
-            sa.tuple_(part.bundle, part.position) > sa.tuple_(*after),
-            bundle.document.is_not(None),
-        )
-        .order_by(part.bundle, part.position)
-        .limit(limit)
-    )
-    return [Renewed(*row) for row in connection.execute(query)]
+    values = {
+        "tenant": str(tenant),
+        "renewals": list(renewals),
+        "bundle": after[0],
+        "position": after[1],
+        "limit": limit,
+    }
+    return [Renewed(*row) for row in connection.exec_driver_sql(_RENEWED_BY, values)]
 
 
 def get(connection: sa.Connection, tenant: UUID, bundle_id: str) -> StoredBundle:
