@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from evidence.conftest import Instance, facts
 from qcos.administration.archive import Archive
+from qcos.administration.installation import create_tenant
 from qcos.base.errors import Conflict, NotFound, Unavailable
 from qcos.db.engine import scope
 from qcos.evidence import materials
@@ -184,6 +185,25 @@ def test_a_name_taken_by_somebody_else_is_found_and_bundles_go_on(site: Site, in
     assert len(site.violations()) == 1
     with pytest.raises(NotFound):
         restore(site.store, Path("/nonexistent"), lambda done, total: None)
+
+
+def test_what_was_done_to_a_tenants_copy_is_an_event_of_that_tenant(site: Site, instance: Instance) -> None:
+    """Names of its bundles are none of another's business."""
+    first, site.tenant = site.tenant, create_tenant(site.engine, "zoo").tenant
+    site.archive.round()
+    names = []
+    for job in ("job-1", "job-2"):
+        names.append(f"evidence/{site.tenant}/{site.seal(instance, job).id}")
+    (taken, removed) = (Path(site.store.address.removeprefix("file:")) / name for name in names)
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"planted")
+    assert site.archive.round().bundles == 1
+    _set_immutable(removed, False)
+    removed.unlink()
+    site.archive.round()
+    assert len(site.violations()) == 2
+    site.tenant = first
+    assert site.violations() == []
 
 
 def test_nothing_is_restored_over_something(site: Site, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,7 @@ from qcos.worm.model import Finding, Item, Kept, WormStore
 
 CHECKPOINTS: Final = "ledger/checkpoints/"
 _ACTOR: Final = "service:qcos-archive"
+_WHOSE: Final = re.compile(r"(?:^|/)evidence/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/", re.ASCII)
 _FAILURE: Final = 500  # characters of why a round failed
 _log = logging.getLogger("qcos.archive")
 T = TypeVar("T")
@@ -187,12 +189,28 @@ class Archive:
         return self._report([finding for kept in some for finding in self.store.examine(kept, content=True)])
 
     def _report(self, found: list[Finding]) -> list[Finding]:
-        """Note findings, and record each new one in the ledger: tampering there is an event here."""
+        """Note findings, and record each new one in the ledger: tampering there is an event here.
+
+        One with a tenant's bundle is an event of that tenant, and none of another's business.
+        """
         if not found:
             return []
-        tenant = next(iter(self._tenants()), None)
-        if tenant is None:
+        with scope(self.engine, None) as connection:
+            first = identity.first_tenant(connection)
+        if first is None:
             return found
+        tenants, by_tenant = set(self._tenants()), dict[UUID, list[Finding]]()
+        for one in found:
+            whose = _tenant_of(one.name)
+            by_tenant.setdefault(whose if whose in tenants else first, []).append(one)
+        new = list(itertools.chain.from_iterable(itertools.starmap(self._record, by_tenant.items())))
+        for one in new:
+            _log.error(
+                "a WORM copy was tampered with: %s: %s", one.name, one.message, extra={"code": one.code}
+            )
+        return new
+
+    def _record(self, tenant: UUID, found: list[Finding]) -> list[Finding]:
         with scope(self.engine, tenant) as connection:
             new = noted.insert_findings(connection, self.store.address, found, now())
             append(
@@ -208,10 +226,6 @@ class Archive:
                     )
                     for one in new
                 ],
-            )
-        for one in new:
-            _log.error(
-                "a WORM copy was tampered with: %s: %s", one.name, one.message, extra={"code": one.code}
             )
         return new
 
@@ -237,6 +251,12 @@ def _later(failed: list[Unavailable]) -> Iterator[None]:
         yield
     except Unavailable as error:
         failed.append(error)
+
+
+def _tenant_of(name: str) -> UUID | None:
+    """Return whose bundle a copy belongs to, also by the whole address of it; None: it is the ledger's."""
+    match = _WHOSE.search(name)
+    return UUID(match[1]) if match else None
 
 
 def _size_of(name: str | None) -> int:
