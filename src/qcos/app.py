@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -19,14 +15,13 @@ from qcos.backends.catalogue import Catalogue
 from qcos.base.errors import Invalid, Unavailable
 from qcos.circuits.reader import CircuitReader
 from qcos.db import embedded
-from qcos.db.engine import make_engine, scope
+from qcos.db.engine import make_engine
 from qcos.drivers.contract import Driver
 from qcos.drivers.registry import load
 from qcos.jobs.admit import Admission
 from qcos.jobs.execute import Execution
 from qcos.jobs.restamp import Restamper
 from qcos.jobs.seal import LiveSealer
-from qcos.keys import store as keys
 from qcos.keys.folder import read_secret
 from qcos.keys.keystore import (
     Keystore,
@@ -38,35 +33,30 @@ from qcos.keys.keystore import (
     stores_of,
 )
 from qcos.keys.live import Followed, LiveKeyring
-from qcos.keys.model import KeyEntry, Keyring
+from qcos.keys.model import Keyring
 from qcos.keys.open import has_later_keys
-from qcos.keys.signer import PublicKey
-from qcos.keys.trust import trust_document
 from qcos.keys.where import KmsAt, TokenAt, TransitAt
 from qcos.keys.wrap import KeyWrapper
-from qcos.ledger import store as ledger
 from qcos.ledger.anchor.bitcoin import OpenTimestamps
 from qcos.ledger.anchor.ethereum import Ethereum
 from qcos.ledger.anchor.model import Chain
 from qcos.ledger.checkpoint import Checkpoint
 from qcos.ledger.collect import Witnesses
 from qcos.ledger.files import LogFolder
-from qcos.ledger.note import parse_vkey
-from qcos.ledger.quorum import NOBODY, Policy, read_policy
+from qcos.ledger.quorum import NOBODY, Policy
 from qcos.ledger.sequence import Sequencer
-from qcos.ledger.sign import LedgerSigners, vkey_of
-from qcos.ledger.trust import fitting
+from qcos.ledger.sign import LedgerSigners
 from qcos.metering.price import shipped_book
 from qcos.policy import store as policies
 from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
+from qcos.published import ledger_vkeys, open_witnesses, outside_certificates
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
 from qcos.timestamp.fallback import LOCAL, Authorities, Authority
 from qcos.timestamp.guard import ClockGuard
 from qcos.timestamp.mark import Mark
-from qcos.timestamp.pinned import read_authorities
 from qcos.timestamp.sources import open_remote, read_sources
 from qcos.timestamp.token import Accuracy
 from qcos.worm.open import open_store
@@ -171,33 +161,6 @@ def open_keys(settings: Settings, engine: sa.Engine) -> LiveKeyring:
     return LiveKeyring(engine, stores_of(keystore), keystore.keyring().open_or_create)
 
 
-def trust_of(settings: Settings, engine: sa.Engine) -> dict[str, Any]:  # Any: JSON
-    """Return the trust document of this installation: every key of the registry as it stands now."""
-    with scope(engine, None) as connection:
-        registry = keys.load(connection)
-        vkeys = ledger_vkeys(settings, registry.entries)
-        return trust_document(
-            registry.entries,
-            settings.origin,
-            vkeys,
-            open_witnesses(settings, vkeys).as_trust(),
-            authorities=outside_authorities(settings),
-            ledger_size=lambda at: ledger.size_at(connection, at),
-        )
-
-
-def publish_trust(settings: Settings, engine: sa.Engine) -> Path:
-    """Write the trust document to ``trust.json`` of the data folder, whole, unless it says so already; return its path."""
-    path = settings.data / "trust.json"
-    text = json.dumps(trust_of(settings, engine), indent=2)
-    if not path.exists() or path.read_text() != text:
-        making = path.with_suffix(f".{os.getpid()}")
-        making.write_text(text)
-        making.chmod(0o644)
-        making.rename(path)
-    return path
-
-
 class LiveLedgerSigners:
     """Signs checkpoints with the log's keys in force.
 
@@ -295,7 +258,7 @@ def make_authority(settings: Settings, keyring: Keyring, guard: Guarding) -> Aut
     names = settings.tsa_urls.split()
     if names == [LOCAL]:
         return make_local_authority(settings, keyring, guard)
-    trusted = _outside_certificates(settings)
+    trusted = outside_certificates(settings)
     return Authorities(
         [
             (name, make_local_authority(settings, keyring, guard))
@@ -322,9 +285,7 @@ def _start_guard(settings: Settings) -> ClockGuard | None:
     if not settings.time_sources.strip():
         return None
     guard = ClockGuard(
-        read_sources(
-            settings.time_sources, _outside_certificates(settings), timeout_s=settings.tsa_timeout_s
-        ),
+        read_sources(settings.time_sources, outside_certificates(settings), timeout_s=settings.tsa_timeout_s),
         accuracy_s=_accuracy(settings).interval.total_seconds(),
         every_s=settings.time_poll_s,
         patience_s=settings.time_patience_s,
@@ -347,27 +308,7 @@ def stamping_certificates(settings: Settings, keyring: Keyring) -> tuple[bytes, 
     """Return the certificates of every time-stamping authority there was, and of their issuers: DER, and PEM."""
     chains = [chain for entry in keyring.of("tsa") for chain in (entry.chain, *entry.former)]
     own = dict.fromkeys(certificate for chain in chains for certificate in chain)
-    return (*own, *_outside_certificates(settings))
-
-
-def outside_authorities(settings: Settings) -> list[tuple[str, str]]:
-    """Return the outside authorities that are pinned: each one's certificate and its issuers', PEM."""
-    return [pair for pem in _outside_certificates(settings) for pair in read_authorities(pem)]
-
-
-def _outside_certificates(settings: Settings) -> list[bytes]:
-    if settings.tsa_certificates is None:
-        return []
-    try:
-        return [settings.tsa_certificates.read_bytes()]
-    except OSError as error:
-        raise Invalid(
-            "timestamp.trust",
-            "the pinned certificates cannot be read",
-            subject=str(settings.tsa_certificates),
-            got=str(error),
-            hint="see QCOS_TSA_CERTIFICATES",
-        ) from None
+    return (*own, *outside_certificates(settings))
 
 
 def make_sequencer(settings: Settings, live: LiveKeyring) -> Sequencer:
@@ -377,36 +318,6 @@ def make_sequencer(settings: Settings, live: LiveKeyring) -> Sequencer:
     witnesses = Witnesses(policy) if policy.witnesses else None
     signers = LiveLedgerSigners(settings, live)
     return Sequencer(engine, settings.ledger, signers, settings.origin, witnesses=witnesses)
-
-
-def ledger_vkeys(settings: Settings, entries: Sequence[KeyEntry]) -> list[str]:
-    """Return the verifier keys of the log, of all generations."""
-    return [
-        vkey_of(settings.origin, entry.algorithm, PublicKey.load(entry.spki).raw)
-        for entry in entries
-        if entry.role == "ledger"
-    ]
-
-
-def open_witnesses(settings: Settings, vkeys: Sequence[str]) -> Policy:
-    """Read the policy of the ledger's witnesses; one that demands nothing when none is configured.
-
-    Raises:
-        Invalid: ``settings.witnesses`` when the file cannot be read; ``ledger.policy``, ``ledger.vkey``.
-    """
-    if settings.witnesses is None:
-        return NOBODY
-    try:
-        text = settings.witnesses.read_bytes()
-    except OSError as error:
-        raise Invalid(
-            "settings.witnesses",
-            "the policy of witnesses cannot be read",
-            subject=str(settings.witnesses),
-            got=error.strerror or "",
-            hint="see docs/how-to/witness-a-ledger.md",
-        ) from None
-    return fitting(read_policy(text), [parse_vkey(vkey) for vkey in vkeys])
 
 
 def attached(settings: Settings) -> Settings:

@@ -29,7 +29,6 @@ from qcos.app import (
     make_sequencer,
     open_keys,
     open_wrapper,
-    publish_trust,
     stamping_certificates,
 )
 from qcos.base.clock import now
@@ -43,6 +42,7 @@ from qcos.jobs.renew import renew_keys
 from qcos.jobs.restamp import expiring
 from qcos.keys.live import LiveKeyring
 from qcos.keys.model import Keyring
+from qcos.published import publish_trust
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, instruments, shutdown

@@ -26,7 +26,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
-from qcos.app import make_sequencer, open_keys, open_keystore, publish_trust
+from qcos.app import make_sequencer, open_keys, open_keystore
 from qcos.backends import store as backends
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Unavailable
@@ -36,6 +36,7 @@ from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
 from qcos.drivers.registry import load_installed
 from qcos.ledger.publish import read_status
+from qcos.published import publish_trust
 from qcos.settings import Settings, read_settings
 
 _LOOK_S = 0.1

@@ -18,7 +18,7 @@ from qcos.administration.renewal import renew as keep_renewal
 from qcos.api.answers import answer, instant
 from qcos.api.caller import act, app_of, credentials
 from qcos.api.reach import opened, readable, see
-from qcos.app import Api, trust_of
+from qcos.app import Api
 from qcos.base.canonical import digest
 from qcos.base.clock import now
 from qcos.base.errors import Conflict
@@ -33,6 +33,7 @@ from qcos.jobs.lifecycle import TERMINAL
 from qcos.jobs.restamp import EVERYTHING
 from qcos.jobs.store import Look
 from qcos.ledger import prove
+from qcos.published import trust_of
 from qcos.timestamp.archive import ArchiveStamp
 from qcos.timestamp.tree import unpack
 
