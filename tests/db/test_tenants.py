@@ -38,6 +38,7 @@ SHARED = {
     "worm_round": "when copying last succeeded and failed, and why",
     "signing_key": "public halves of the installation's keys",
     "signing_key_state": "a counter of their changes",
+    "trust_document": "public keys and what verifiers demand, as published, with signatures",
 }
 
 _TABLES = """

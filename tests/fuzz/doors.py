@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from evidence.conftest import facts, make_instance
+from evidence.site import Site
 from evidence.test_erased import prove_both
 from qcos.base.canonical import loads_strict
 from qcos.base.errors import QcosError
 from qcos.evidence.bundle import seal_all
+from qcos.evidence.succession import hold, read_step, verify_step
 from qcos.evidence.trust import Trust
 from qcos.evidence.verify import verify
 from qcos.ledger.anchor.model import SCHEMA as ANCHOR
@@ -70,6 +72,9 @@ def doors(folder: Path) -> dict[str, Door]:
     proof, token = bundle["proof"]["ledger"], base64.b64decode(bundle["proof"]["timestamp"])
     note, vkeys = proof["checkpoint"], house.ledger.vkeys
     asked = compose(bytes(32), bytes(32))
+    site = Site(folder / "site")
+    site.publish()
+    site.publish()
 
     def took(call: Callable[[bytes], Any]) -> Callable[[bytes], bool]:
         def enter(data: bytes) -> bool:
@@ -114,6 +119,10 @@ def doors(folder: Path) -> dict[str, Door]:
         ),
         "members of a bundle": Door(leaves, b"x"),
         "trust": Door(took(Trust.load), example(house.trust), verifies=False),
+        "trust update": Door(
+            took(lambda d: verify_step(hold(site.documents[0]), read_step(loads_strict(d)))),
+            example(site.steps[1]),
+        ),
         "ledger trust": Door(
             took(lambda d: read_ledger_trust(_object(d))), example(house.trust), verifies=False
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,9 @@ from qcos.timestamp.pinned import Pins, read_pins
 SCHEMA: Final = "qcos.trust/v1"
 MAX_TRUST_BYTES: Final = 1024 * 1024  # about 15 kB a generation of keys
 
+_MOST_VERSIONS: Final = 2**53 - 1  # what canonical JSON can say
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_NOTHING: Final = re.compile("")
 _VALIDITY: Final = ("notBefore", "notAfter", "revokedAt", "reason", "ledgerSize")
 _KEY_MEMBERS: Final = frozenset({"keyId", "algorithm", "publicKey", "certificate", *_VALIDITY})
 _AUTHORITY_MEMBERS: Final = frozenset({"certificate", "chain", *_VALIDITY})
@@ -87,6 +91,9 @@ class Trust:
         certificates: PEM certificates of time-stamping authorities and their issuers.
         authorities: The authorities by the DER of their certificate.
         witnesses: Whose cosignatures the ledger's checkpoints must carry; by default nobody's.
+        version: Its number in the succession of documents; 0: of before there was one (`qcos.evidence.succession`).
+        previous: Digest of the document before it; empty for the first.
+        issued: When it was made, UTC; None: of before the succession.
     """
 
     origin: str
@@ -95,6 +102,9 @@ class Trust:
     certificates: tuple[str, ...]
     authorities: Mapping[bytes, TrustedAuthority]
     witnesses: Policy = NOBODY
+    version: int = 0
+    previous: str = ""
+    issued: dt.datetime | None = None
 
     @classmethod
     def load(cls, document: bytes | str | Mapping[str, Any]) -> Trust:  # Any: JSON
@@ -135,7 +145,20 @@ class Trust:
                     raise ValueError("an authority stands twice in it: which of them says when it counts?")
         certificates = tuple(found.chain for found, _ in stamping)
         witnesses = witnesses_of(document, [key.vkey for key in vkeys])
-        return cls(str(document["origin"]), keys, vkeys, certificates, authorities, witnesses)
+        place = _place(document)
+        return cls(str(document["origin"]), keys, vkeys, certificates, authorities, witnesses, *place)
+
+
+def _place(document: Any) -> tuple[int, str, dt.datetime | None]:  # Any: JSON from a file
+    """Return a document's place in the succession: version, digest of its predecessor, and when it was made."""
+    if not {"version", "previous", "issued"} & document.keys():
+        return 0, "", None
+    version, previous = document["version"], document.get("previous", "")
+    if not isinstance(version, int) or isinstance(version, bool) or not 0 < version <= _MOST_VERSIONS:
+        raise ValueError(f"version {version!r}")
+    if not isinstance(previous, str) or (_DIGEST if version > 1 else _NOTHING).fullmatch(previous) is None:
+        raise ValueError(f"version {version} after {previous!r}")
+    return version, previous, parse_rfc3339(document["issued"])
 
 
 def _key(entry: Any) -> tuple[str, TrustedKey]:  # Any: JSON from a file

@@ -27,6 +27,11 @@ GENERATORS: Final[dict[Algorithm, Callable[[], PrivateKey]]] = {
     "ECDSA-P384": lambda: ec.generate_private_key(ec.SECP384R1()),
 }
 
+_RAW: Final[dict[Algorithm, Callable[[bytes], Public]]] = {
+    "Ed25519": ed25519.Ed25519PublicKey.from_public_bytes,
+    "ML-DSA-44": mldsa.MLDSA44PublicKey.from_public_bytes,
+    "ML-DSA-65": mldsa.MLDSA65PublicKey.from_public_bytes,
+}
 _ECDSA: Final = ec.ECDSA(hashes.SHA512())
 
 
@@ -119,6 +124,20 @@ class PublicKey:
                 "keys.public", "a key of an algorithm that is not used here", got=type(key).__name__
             )
         return cls(key)
+
+    @classmethod
+    def of_raw(cls, algorithm: Algorithm, raw: bytes) -> PublicKey:
+        """Read a raw public key of a known algorithm.
+
+        Raises:
+            Invalid: ``keys.public``.
+        """
+        try:
+            return cls(_RAW[algorithm](raw))
+        except (KeyError, ValueError, TypeError) as error:
+            raise Invalid(
+                "keys.public", "not a raw public key", expected=algorithm, got=str(error)[:100]
+            ) from None
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Check a signature over the data.

@@ -1,10 +1,11 @@
-"""The registry of signing keys: the public side of every key of every generation, and when each counts.
+"""The registry of signing keys: the public side of every key of every generation, and when each counts; and the trust documents
+that told so.
 
 It belongs to the installation, not to a tenant. Losing it stops all signing until it is restored (private keys in files stay, but
 nobody says which are in force); what verifiers pinned, and so old evidence, is not touched. Somebody who can write to it as the
-application could put a key of his own in force, or name the time from which a good key does not count: the trust document that
-the server publishes would say so, the one that verifiers hold would not, and the ledger would have no record of it. He could not
-remove a key, nor change what a key is.
+application could put a key of his own in it, or name the time from which a good key does not count: no trust document would be
+signed for that, so verifiers would not hear of it, and the ledger would have no record of it. He could not remove a key, nor change
+what a key is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -55,6 +57,14 @@ STATE = sa.Table(
     sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
+DOCUMENT = sa.Table(
+    "trust_document",
+    metadata,
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("step", pg.JSONB, nullable=False),
+)
 
 _ORDER = {
     (role, algorithm): number
@@ -72,6 +82,23 @@ class Registry:
     entries: tuple[KeyEntry, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A trust document that was published.
+
+    Attributes:
+        version: Its number in the succession, from 1.
+        at: When it was made, UTC.
+        digest: ``sha256:<hex>`` of its canonical JSON.
+        step: The signed step to it (`qcos.evidence.succession`), JSON.
+    """
+
+    version: int
+    at: dt.datetime
+    digest: str
+    step: dict[str, Any]  # Any: JSON
+
+
 def version(connection: sa.Connection) -> int:
     """Return the version; it grows with each change."""
     return int(connection.execute(sa.select(STATE.c.version)).scalar_one())
@@ -80,9 +107,12 @@ def version(connection: sa.Connection) -> int:
 def load(connection: sa.Connection) -> Registry:
     """Return the registry. The version is read first: a change between the two is noticed the next time."""
     seen = version(connection)
-    entries = [_entry(row) for row in connection.execute(sa.select(KEY))]
-    entries.sort(key=lambda entry: (_ORDER[entry.role, entry.algorithm], entry.generation))
-    return Registry(seen, tuple(entries))
+    return Registry(seen, ordered([_entry(row) for row in connection.execute(sa.select(KEY))]))
+
+
+def ordered(entries: Sequence[KeyEntry]) -> tuple[KeyEntry, ...]:
+    """Return entries in the order of the registry."""
+    return tuple(sorted(entries, key=lambda entry: (_ORDER[entry.role, entry.algorithm], entry.generation)))
 
 
 def lock(connection: sa.Connection) -> Registry:
@@ -158,6 +188,28 @@ def announce(connection: sa.Connection, key_ids: Sequence[str], at: dt.datetime)
         .returning(KEY.c.key_id)
     )
     return sorted(row.key_id for row in rows)
+
+
+def publish(connection: sa.Connection, document: Published) -> None:
+    """Keep the next trust document; in a scope in which `lock` was called, so that nobody else does."""
+    connection.execute(
+        DOCUMENT.insert(),
+        {name: getattr(document, name) for name in ("version", "at", "digest", "step")},
+    )
+
+
+def newest_document(connection: sa.Connection) -> Published | None:
+    """Return the newest trust document; None before the first."""
+    row = connection.execute(sa.select(DOCUMENT).order_by(DOCUMENT.c.version.desc()).limit(1)).one_or_none()
+    return Published(**row._mapping) if row is not None else None
+
+
+def documents(connection: sa.Connection, after: int, limit: int) -> list[Published]:
+    """Return trust documents after a version, in their order."""
+    rows = connection.execute(
+        sa.select(DOCUMENT).where(DOCUMENT.c.version > after).order_by(DOCUMENT.c.version).limit(limit)
+    )
+    return [Published(**row._mapping) for row in rows]
 
 
 def _changed(connection: sa.Connection) -> None:

@@ -30,6 +30,7 @@ class PinnedVkey:
         not_after: When it was replaced, UTC, if it was.
         revoked_at: From when on it is not to be trusted, UTC, if it was revoked.
         chain: PEM certificates, its own first, if it is certified.
+        reason: Why it was revoked.
     """
 
     vkey: Vkey
@@ -37,6 +38,7 @@ class PinnedVkey:
     not_after: dt.datetime | None = None
     revoked_at: dt.datetime | None = None
     chain: str = ""
+    reason: str = ""
 
     def __str__(self) -> str:
         return str(self.vkey)
@@ -64,7 +66,8 @@ def read_pinned(entry: Any) -> PinnedVkey:  # Any: JSON of a trust document
         parse_rfc3339(entry[name]) if entry.get(name) is not None else None
         for name in ("notBefore", "notAfter", "revokedAt")
     )
-    return PinnedVkey(parse_vkey(entry["vkey"]), before, after, revoked, str(entry.get("certificate", "")))
+    said = (str(entry.get(name, "")) for name in ("certificate", "reason"))
+    return PinnedVkey(parse_vkey(entry["vkey"]), before, after, revoked, *said)
 
 
 def demand_in_force(log: Sequence[PinnedVkey], signatures: Iterable[Signed]) -> None:
