@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from qcos.administration.anchor import Anchoring
 from qcos.administration.archive import Archive
+from qcos.administration.trust import Issuer
 from qcos.backends.catalogue import Catalogue
 from qcos.base.errors import Invalid, Unavailable
 from qcos.circuits.reader import CircuitReader
@@ -50,7 +51,7 @@ from qcos.metering.price import shipped_book
 from qcos.policy import store as policies
 from qcos.policy.bundle import shipped
 from qcos.policy.evaluate import PolicyEngine
-from qcos.published import ledger_vkeys, open_witnesses, outside_certificates
+from qcos.published import ledger_vkeys, make_issuer, open_witnesses, outside_certificates
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings
 from qcos.timestamp.authority import LocalAuthority
@@ -72,6 +73,7 @@ class Api:
     admission: Admission
     log: LogFolder
     restamping: Followed[Restamper]
+    issuer: Issuer
     witnesses: Policy = NOBODY
 
     @property
@@ -214,7 +216,8 @@ def make_api(settings: Settings) -> Api:
     unlock = admission.tenant_keys
     guard = guard_of(settings)
     restamping = Followed(live, lambda keyring: make_restamper(settings, engine, unlock, keyring, guard))
-    return Api(settings, engine, live, admission, LogFolder(settings.ledger), restamping, witnesses)
+    issuer = make_issuer(settings, engine, live)
+    return Api(settings, engine, live, admission, LogFolder(settings.ledger), restamping, issuer, witnesses)
 
 
 def make_execution(

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from qcos.administration.anchor import Anchoring
 from qcos.administration.keys import announce
+from qcos.administration.trust import follow
 from qcos.app import (
     guard_of,
     make_anchoring,
@@ -32,7 +33,7 @@ from qcos.app import (
     stamping_certificates,
 )
 from qcos.base.clock import now
-from qcos.base.errors import QcosError, Unavailable
+from qcos.base.errors import Conflict, Integrity, QcosError, Unavailable
 from qcos.base.limits import ERASURE_INTERVAL_S, RENEWAL_INTERVAL_S
 from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
@@ -42,7 +43,7 @@ from qcos.jobs.renew import renew_keys
 from qcos.jobs.restamp import expiring
 from qcos.keys.live import LiveKeyring
 from qcos.keys.model import Keyring
-from qcos.published import publish_trust
+from qcos.published import make_issuer, publish_trust
 from qcos.secrecy.unlock import TenantKeys
 from qcos.settings import Settings, read_settings
 from qcos.telemetry import configure, instruments, shutdown
@@ -80,7 +81,7 @@ def run(settings: Settings) -> None:
         ),
         threading.Thread(
             target=_fatal,
-            args=(stop, lambda: keys.watch(stop, _Keys(settings, engine).tell)),
+            args=(stop, lambda: keys.watch(stop, _Keys(settings, engine, keys).tell)),
             name="keys",
             daemon=True,
         ),
@@ -108,12 +109,14 @@ def run(settings: Settings) -> None:
 class _Keys:
     """Tells the ledger, and ``trust.json``, of every change of the keys."""
 
-    def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+    def __init__(self, settings: Settings, engine: sa.Engine, keys: LiveKeyring) -> None:
         self._settings = settings
         self._engine = engine
+        self._issuer = make_issuer(settings, engine, keys)
         self._announced: set[str] = set()
         self._version = -1
         self._settled = 0.0
+        self._behind = True
 
     def tell(self, keyring: Keyring) -> None:
         """Tell of these keys what was not told yet."""
@@ -122,8 +125,20 @@ class _Keys:
         )
         if keyring.version != self._version:
             self._version, self._settled = keyring.version, time.monotonic() + _SETTLE_S
-        if time.monotonic() < self._settled:
+        if self._behind or time.monotonic() < self._settled:
+            self._behind = self._follow()
             publish_trust(self._settings, self._engine)
+
+    def _follow(self) -> bool:
+        """Keep the trust document true; returns whether to try again however long it takes."""
+        try:
+            return not follow(self._issuer)
+        except (Conflict, Unavailable) as error:  # somebody else was faster, or the ledger takes no records
+            _log.warning("the trust document is not followed yet: %s", error)
+            return True
+        except Integrity:
+            _log.exception("the trust document cannot be followed")
+            return False
 
 
 def _recover(engine: sa.Engine, stop: threading.Event) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from qcos.administration.trust import Issuer, present
 from qcos.base.errors import Invalid
 from qcos.db.engine import scope
 from qcos.keys import store as keys
+from qcos.keys.live import LiveKeyring
 from qcos.keys.model import KeyEntry
 from qcos.keys.signer import PublicKey
 from qcos.keys.trust import trust_document
@@ -25,19 +29,40 @@ from qcos.settings import Settings
 from qcos.timestamp.pinned import read_authorities
 
 
+def make_issuer(settings: Settings, engine: sa.Engine, live: LiveKeyring) -> Issuer:
+    """Wire what makes the installation's trust documents."""
+    return Issuer(engine, live, functools.partial(draft_trust, settings))
+
+
+def draft_trust(
+    settings: Settings, entries: Sequence[KeyEntry], ledger_size: Callable[[dt.datetime], int]
+) -> dict[str, Any]:  # Any: JSON
+    """Return the trust document that tells of some entries, without its place in the succession.
+
+    Args:
+        settings: They name the ledger, its witnesses and the outside authorities.
+        entries: The registry's.
+        ledger_size: Returns how many entries the ledger had at an instant.
+    """
+    vkeys = ledger_vkeys(settings, entries)
+    return trust_document(
+        entries,
+        settings.origin,
+        vkeys,
+        open_witnesses(settings, vkeys).as_trust(),
+        authorities=outside_authorities(settings),
+        ledger_size=ledger_size,
+    )
+
+
 def trust_of(settings: Settings, engine: sa.Engine) -> dict[str, Any]:  # Any: JSON
-    """Return the trust document of this installation: every key of the registry as it stands now."""
+    """Return the trust document of this installation: the newest that was signed; before the first, one that has no version yet."""
     with scope(engine, None) as connection:
-        registry = keys.load(connection)
-        vkeys = ledger_vkeys(settings, registry.entries)
-        return trust_document(
-            registry.entries,
-            settings.origin,
-            vkeys,
-            open_witnesses(settings, vkeys).as_trust(),
-            authorities=outside_authorities(settings),
-            ledger_size=lambda at: ledger.size_at(connection, at),
-        )
+        found = present(connection)
+        if found is not None:
+            return found
+        entries = keys.load(connection).entries
+        return draft_trust(settings, entries, lambda at: ledger.size_at(connection, at))
 
 
 def publish_trust(settings: Settings, engine: sa.Engine) -> Path:

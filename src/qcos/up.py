@@ -26,17 +26,18 @@ from types import FrameType
 from pydantic import SecretStr
 
 from qcos.administration import installation
+from qcos.administration.trust import follow
 from qcos.app import make_sequencer, open_keys, open_keystore
 from qcos.backends import store as backends
 from qcos.base.clock import now
-from qcos.base.errors import Conflict, Unavailable
+from qcos.base.errors import Conflict, Integrity, Unavailable
 from qcos.base.process import die_with_parent
 from qcos.db import embedded
 from qcos.db.engine import make_engine, scope
 from qcos.db.migrate import migrate
 from qcos.drivers.registry import load_installed
 from qcos.ledger.publish import read_status
-from qcos.published import publish_trust
+from qcos.published import make_issuer, publish_trust
 from qcos.settings import Settings, read_settings
 
 _LOOK_S = 0.1
@@ -259,13 +260,16 @@ def _prepare(settings: Settings) -> tuple[Path, Path]:
     engine = make_engine(settings.database_url.get_secret_value(), pool_size=1)
     try:
         keys = open_keys(settings, engine)
-        trust_file = publish_trust(settings, engine)
         if not installation.has_tenants(engine):
             _write(token_file, installation.create_tenant(engine, settings.tenant).token + "\n", 0o600)
         elif not token_file.exists():  # killed between making the tenant and writing the file
             # What waits since the last stop is no backlog that refuses this act.
             make_sequencer(settings, keys).step()
             _write(token_file, installation.new_administrator_token(engine) + "\n", 0o600)
+        # What cannot be done now the duties do as soon as it can be, or say why not.
+        with contextlib.suppress(Unavailable, Conflict, Integrity):
+            follow(make_issuer(settings, engine, keys))
+        trust_file = publish_trust(settings, engine)
     finally:
         engine.dispose()
     return token_file, trust_file

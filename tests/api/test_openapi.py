@@ -49,6 +49,7 @@ def test_every_operation_says_how_it_fails_and_who_may_call(door: Door) -> None:
         "/v1/schemas/job-spec.json",
         "/v1/schemas/ledger-record.json",
         "/v1/trust",
+        "/v1/trust/updates",
     ]
 
 

@@ -34,6 +34,7 @@ from qcos.metering.price import shipped_book
 from qcos.policy.evaluate import PolicyEngine
 from qcos.policy.store import ActiveBundles
 
+from .keys import rotate
 from .vendor import PaidDriver
 from .world import keys_of, make_execution, spec
 
@@ -91,6 +92,8 @@ def carry_out(order: dict[str, Any], fuse: Fuse) -> None:
             )
         case "recover":
             recover(engine)
+        case "rotate":
+            rotate(engine, Path(order["data"]), UUID(order["tenant"]), bytes.fromhex(order["token"]))
         case "erase":
             erase_due(engine, at=parse_rfc3339(order["at"]), batch=2)
 

@@ -9,6 +9,7 @@ from .house import House
 
 PUBLIC = {
     "/v1/trust",
+    "/v1/trust/updates",
     "/v1/schemas/job-spec.json",
     "/v1/schemas/ledger-record.json",
     "/v1/ledger/checkpoint",

@@ -4,44 +4,37 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from qcos.administration.act import Act
+from qcos.administration.key_changes import (
+    Certification,
+    Plan,
+    Revocation,
+    Rotation,
+    find,
+    is_optional,
+)
+from qcos.administration.trust import Prepared, keep
 from qcos.base.canonical import digest
 from qcos.base.clock import now, rfc3339
-from qcos.base.errors import Conflict, Denied, Invalid, NotFound
-from qcos.base.limits import KEY_EFFECT_S, KEY_LEASE_S, KEY_OVERLAP_MAX_S, KEY_OVERLAP_S
+from qcos.base.errors import Denied, NotFound
+from qcos.base.limits import KEY_LEASE_S
 from qcos.db.engine import scope
 from qcos.identity import store as identity
 from qcos.keys import store
 from qcos.keys.make import algorithms_of, role_of
-from qcos.keys.model import OPTIONAL, Algorithm, KeyEntry, Role
+from qcos.keys.model import KeyEntry
 from qcos.keys.request import demand_fits, read_chain, spki_of
 from qcos.ledger.append import append
 from qcos.ledger.record import Record
 
 _INSTALLATION: Final = "service:qcos-installation"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an act is about to do, decided on the registry as it was seen; private halves are made between plan and act.
-
-    Attributes:
-        entries: The registry's entries then.
-        role: Whose keys are made; None: none are.
-        algorithms: Which.
-        replaced: Ids of the keys they take the place of.
-    """
-
-    entries: tuple[KeyEntry, ...]
-    role: Role | None
-    algorithms: tuple[Algorithm, ...] = ()
-    replaced: tuple[str, ...] = ()
 
 
 def list_keys(act: Act) -> list[KeyEntry]:
@@ -69,34 +62,25 @@ def plan_rotation(act: Act, role: str, algorithm: str | None = None) -> Plan:
     return Plan(entries, wanted, algorithms, tuple(replaced))
 
 
-def rotate(
-    act: Act, plan: Plan, made: Sequence[KeyEntry], overlap_s: int = KEY_OVERLAP_S, reason: str = ""
-) -> None:
-    """Put the keys that were made in force; what those before them sign counts for the overlap.
+def rotate(act: Act, change: Rotation, successor: Prepared, reason: str = "") -> None:
+    """Put the keys that were made in force, and keep the trust document that says so.
 
     Raises:
-        Invalid: ``keys.overlap``.
-        Conflict: ``keys.changed_meanwhile`` when somebody else was faster.
+        Conflict: ``keys.changed_meanwhile`` when somebody else was faster; ``trust.overtaken``.
     """
-    if not KEY_EFFECT_S <= overlap_s <= KEY_OVERLAP_MAX_S:
-        raise Invalid(
-            "keys.overlap",
-            "an overlap that is too short for keys to be noticed, or too long for one",
-            expected=f"{KEY_EFFECT_S} to {KEY_OVERLAP_MAX_S} seconds",
-            got=str(overlap_s),
-        )
-    assert plan.role is not None  # noqa: S101 - a rotation's plan has one
-    _permit(act, "key.rotate", plan.role)
-    store.lock(act.connection)
-    _put_in_force(act, plan, made, now() + dt.timedelta(seconds=overlap_s), reason)
+    assert change.plan.role is not None  # noqa: S101 - a rotation's plan has one
+    _permit(act, "key.rotate", change.plan.role)
+    before = store.lock(act.connection).entries
+    _write(act, before, change(before), reason)
+    _keep(act, successor)
 
 
 def plan_revocation(act: Act, key_id: str) -> Plan:
     """Decide what a revocation makes: a key in force gets a successor, so that signing goes on."""
     _permit(act, "key.revoke", key_id)
     entries = store.load(act.connection).entries
-    entry = _find(entries, key_id)
-    if not entry.in_force or entry.algorithm in OPTIONAL.get(entry.role, ()):
+    entry = find(entries, key_id)
+    if not entry.in_force or is_optional(entry):
         return Plan(entries, None)
     roles = (
         {"tsa"} if entry.role == "tsa-ca" else set()
@@ -107,64 +91,20 @@ def plan_revocation(act: Act, key_id: str) -> Plan:
     return Plan(entries, entry.role, (entry.algorithm,), tuple(replaced))
 
 
-def revoke(
-    act: Act, key_id: str, plan: Plan, made: Sequence[KeyEntry], reason: str, since: dt.datetime | None = None
-) -> list[KeyEntry]:
-    """Let what a key signs not count any more: `KEY_EFFECT_S` from now, or since it fell into other hands.
-
-    Args:
-        act: Who does it.
-        key_id: The key.
-        plan: Of `plan_revocation`.
-        made: Its successors.
-        reason: Why; everybody who verifies evidence reads it.
-        since: From when on it is not to be trusted, UTC; by default from now on.
+def revoke(act: Act, change: Revocation, successor: Prepared) -> list[KeyEntry]:
+    """Let what a key signs not count any more, and keep the trust document that says so.
 
     Returns:
         The keys that this revoked: with a CA those that it certified, and none that were revoked from then already.
 
     Raises:
-        Invalid: ``keys.reason``, ``keys.since``.
-        Conflict: ``keys.changed_meanwhile``.
+        NotFound: ``keys.unknown``.
+        Conflict: ``keys.changed_meanwhile``, ``trust.overtaken``.
     """
-    _permit(act, "key.revoke", key_id)
-    entries = store.lock(act.connection).entries
-    entry, at = _find(entries, key_id), now()
-    effect = since or at + dt.timedelta(seconds=KEY_EFFECT_S)
-    if not reason.strip():
-        raise Invalid(
-            "keys.reason", "a revocation needs a reason", subject=key_id, expected="why, in a few words"
-        )
-    if since is not None and not entry.not_before <= since <= at:
-        raise Invalid(
-            "keys.since",
-            "a key is revoked since a time at which it was there",
-            subject=key_id,
-            expected=f"{rfc3339(entry.not_before)} to {rfc3339(at)}",
-            got=rfc3339(since),
-        )
-    if made or plan.replaced:
-        _put_in_force(act, plan, made, max(effect, at), reason)
-    elif entry.in_force and entry.algorithm not in OPTIONAL.get(entry.role, ()):
-        raise Conflict(
-            "keys.changed_meanwhile", "the key came into force in between", subject=key_id, hint="try again"
-        )
-    done = [
-        one
-        for one in _taken_along(entries, entry)
-        if store.revoke(act.connection, one.key_id, max(effect, one.not_before), reason)
-    ]
-    for one in done:
-        after = _told(replace(one, revoked_at=max(effect, one.not_before)))
-        act.record(
-            "key.revoked",
-            one.key_id,
-            reason=reason,
-            states=(_told(one), after),
-            before=_told(one),
-            after=after,
-            successor=next((new.key_id for new in made if new.slot == one.slot), None),
-        )
+    _permit(act, "key.revoke", change.key_id)
+    before = store.lock(act.connection).entries
+    done = _write(act, before, change(before), change.reason)
+    _keep(act, successor)
     return done
 
 
@@ -179,8 +119,8 @@ def request_of(act: Act, role: str) -> list[KeyEntry]:
     return [entry for entry in store.load(act.connection).entries if entry.role == wanted and entry.in_force]
 
 
-def certify(act: Act, text: str) -> KeyEntry:
-    """Keep the chain of certificates of a key: the first one names which.
+def plan_certification(act: Act, text: str) -> Certification:
+    """Decide which key a chain of certificates is for: its first one names it.
 
     Args:
         act: Who does it.
@@ -193,21 +133,32 @@ def certify(act: Act, text: str) -> KeyEntry:
     _permit(act, "key.certify")
     chain = read_chain(text)
     spki = spki_of(chain[0])
-    entries = store.lock(act.connection).entries
-    entry = next((one for one in entries if one.spki == spki), None)
+    entry = next((one for one in store.load(act.connection).entries if one.spki == spki), None)
     if entry is None:
         raise NotFound("keys.unknown", "the certificate is for no key of this installation", got=digest(spki))
     demand_fits(chain, entry.role, now())
-    der = tuple(one.public_bytes(Encoding.DER) for one in chain)
-    if der == entry.chain:
+    return Certification(entry.key_id, tuple(one.public_bytes(Encoding.DER) for one in chain))
+
+
+def certify(act: Act, change: Certification, successor: Prepared) -> KeyEntry:
+    """Keep the chain of certificates of a key, and the trust document that shows it.
+
+    Raises:
+        NotFound: ``keys.unknown``.
+        Conflict: ``trust.overtaken``.
+    """
+    _permit(act, "key.certify")
+    old = store.lock(act.connection).entries
+    entry, changed = find(old, change.key_id), find(change(old), change.key_id)
+    if changed == entry:
         return entry
-    store.certify(act.connection, entry, der)
-    changed = replace(entry, chain=der)
+    store.certify(act.connection, entry, change.chain)
     before, after = _told(entry), _told(changed)
-    issuer = chain[0].issuer.rfc4514_string()
+    issuer = x509.load_der_x509_certificate(change.chain[0]).issuer.rfc4514_string()
     act.record(
         "key.certified", entry.key_id, states=(before, after), before=before, after=after, issuer=issuer
     )
+    _keep(act, successor)
     return changed
 
 
@@ -255,24 +206,53 @@ def told(entry: KeyEntry, at: dt.datetime) -> dict[str, Any]:  # Any: JSON
     return members
 
 
-def _put_in_force(
-    act: Act, plan: Plan, made: Sequence[KeyEntry], not_after: dt.datetime, reason: str
-) -> None:
-    if plan.replaced:
-        store.replace(act.connection, plan.replaced, not_after)
+def _write(act: Act, before: Sequence[KeyEntry], after: Sequence[KeyEntry], reason: str) -> list[KeyEntry]:
+    """Write and record what is different: keys that are replaced, keys in their place, keys that are revoked, which are returned."""
+    was = {entry.key_id: entry for entry in before}
+    made = [entry for entry in after if entry.key_id not in was]
+    changed = [(was[entry.key_id], entry) for entry in after if was.get(entry.key_id, entry) != entry]
+    replaced = [new for old, new in changed if old.not_after != new.not_after and new.not_after is not None]
+    for not_after in {entry.not_after for entry in replaced}:
+        ids = [entry.key_id for entry in replaced if entry.not_after == not_after]
+        store.replace(act.connection, ids, cast(dt.datetime, not_after))
     if made:
         store.add(act.connection, made)
-    before = {entry.slot: entry for entry in plan.entries if entry.key_id in plan.replaced}
+    revoked = [(old, new) for old, new in changed if old.revoked_at != new.revoked_at]
+    for _, new in revoked:
+        store.revoke(act.connection, new.key_id, cast(dt.datetime, new.revoked_at), new.reason)
+    _record_made(act, made, replaced, reason)
+    for old, new in revoked:
+        states = _told(old), _told(replace(old, revoked_at=new.revoked_at))
+        act.record(
+            "key.revoked",
+            old.key_id,
+            reason=reason,
+            states=states,
+            before=states[0],
+            after=states[1],
+            successor=next((one.key_id for one in made if one.slot == old.slot), None),
+        )
+    return [old for old, _ in revoked]
+
+
+def _record_made(act: Act, made: Sequence[KeyEntry], replaced: Sequence[KeyEntry], reason: str) -> None:
     for entry in made:
-        old = before.get(entry.slot)
+        old = next((one for one in replaced if one.slot == entry.slot), None)
+        told = _told(replace(old, revoked_at=None)) if old is not None else None
         act.record(
             "key.rotated",
             entry.key_id,
             reason=reason,
             states=(None, _told(entry)),
-            before=_told(replace(old, not_after=not_after)) if old else None,
+            before=told,
             after=_told(entry),
         )
+
+
+def _keep(act: Act, successor: Prepared) -> None:
+    record = keep(act.connection, successor)
+    if record is not None:
+        act.record(record.act, record.object, **record.details)
 
 
 def _told(entry: KeyEntry) -> dict[str, Any]:  # Any: JSON
@@ -288,22 +268,6 @@ def _told(entry: KeyEntry) -> dict[str, Any]:  # Any: JSON
         members["certificate"] = digest(entry.chain[0])
     ends = (("not_after", entry.not_after), ("revoked_at", entry.revoked_at))
     return members | {name: rfc3339(at) for name, at in ends if at is not None}
-
-
-def _taken_along(entries: Sequence[KeyEntry], entry: KeyEntry) -> list[KeyEntry]:
-    """Return a key, and those that its certificate alone vouches for: a CA's authorities."""
-    if entry.role != "tsa-ca":
-        return [entry]
-    return [entry, *(one for one in entries if one.role == "tsa" and set(entry.chain) & set(one.chain))]
-
-
-def _find(entries: Sequence[KeyEntry], key_id: str) -> KeyEntry:
-    found = next((entry for entry in entries if entry.key_id == key_id), None)
-    if found is None:
-        raise NotFound(
-            "keys.unknown", "there is no such key", subject=key_id[:80], hint="see `qcos key list`"
-        )
-    return found
 
 
 def _permit(act: Act, name: str, subject: str = "") -> None:

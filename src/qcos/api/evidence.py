@@ -22,6 +22,7 @@ from qcos.app import Api
 from qcos.base.canonical import digest
 from qcos.base.clock import now
 from qcos.base.errors import Conflict
+from qcos.base.limits import TRUST_PAGE
 from qcos.db.engine import scope
 from qcos.evidence import cose, store
 from qcos.evidence.bundle import attach, decision_record_of, payload_of
@@ -32,6 +33,7 @@ from qcos.jobs.conceal import BUNDLE, gone
 from qcos.jobs.lifecycle import TERMINAL
 from qcos.jobs.restamp import EVERYTHING
 from qcos.jobs.store import Look
+from qcos.keys.store import Published, documents
 from qcos.ledger import prove
 from qcos.published import trust_of
 from qcos.timestamp.archive import ArchiveStamp
@@ -47,6 +49,25 @@ async def trust(request: Request) -> Response:
     api = app_of(request)
     document = await run_in_threadpool(trust_of, api.settings, api.engine)
     return Response(json.dumps(document, indent=2), media_type="application/json")
+
+
+@router.get("/trust/updates", summary="The succession of trust documents")
+async def updates(
+    request: Request,
+    after: int = Query(default=0, ge=0, le=2**53 - 1),
+    limit: int = Query(default=TRUST_PAGE, ge=1, le=TRUST_PAGE),
+) -> Response:
+    """Return the signed steps to the documents after a version; whoever holds that one follows them offline, and trusts nobody."""
+    api = app_of(request)
+
+    def run() -> list[Published]:
+        with scope(api.engine, None) as connection:
+            return documents(connection, after, limit + 1)
+
+    found = await run_in_threadpool(run)
+    more = len(found) > limit
+    items = [one.step for one in found[:limit]]
+    return answer({"items": items, "next": found[limit - 1].version if more else None, "complete": not more})
 
 
 @router.get("/jobs/{job_id}/evidence", summary="The evidence bundle of a job")

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from qcos.administration import key_changes as changes
 from qcos.administration import keys as acts
+from qcos.administration.act import Act
+from qcos.administration.trust import Prepared, prepare
 from qcos.api.answers import answer
 from qcos.api.caller import act, app_of
 from qcos.app import Api
 from qcos.base.clock import now
-from qcos.base.limits import KEY_EFFECT_S, KEY_ORPHAN_S, KEY_OVERLAP_MAX_S, KEY_OVERLAP_S, MAX_CHAIN_BYTES
+from qcos.base.errors import Conflict
+from qcos.base.limits import (
+    KEY_EFFECT_S,
+    KEY_LEASE_S,
+    KEY_ORPHAN_S,
+    KEY_OVERLAP_MAX_S,
+    KEY_OVERLAP_S,
+    MAX_CHAIN_BYTES,
+)
 from qcos.keys.make import make_keys
 from qcos.keys.model import KeyEntry
 from qcos.keys.open import FileStore
 from qcos.keys.request import request as certificate_request
 
 router = APIRouter(tags=["keys"])
+Answer = TypeVar("Answer")
+Decided = TypeVar("Decided", changes.Rotation, changes.Revocation, changes.Certification)
+_TRIES = 6  # each time somebody else's act of keys was faster
+_PROMPT_S = (
+    KEY_EFFECT_S - KEY_LEASE_S - 1.0
+)  # so long a change may be decided before it is kept; processes notice it after that
 
 
 class Rotation(BaseModel):
@@ -83,7 +102,13 @@ async def rotate(request: Request, role: str, body: Rotation | None = None) -> R
     asked = body or Rotation()
     plan = await act(request, lambda caller: acts.plan_rotation(caller, role, asked.algorithm))
     made = await run_in_threadpool(_make, app_of(request), plan, asked.store)
-    await act(request, lambda caller: acts.rotate(caller, plan, made, asked.overlap_s, asked.reason))
+
+    def decide(at: dt.datetime) -> changes.Rotation:
+        return changes.decide_rotation(plan, made, asked.overlap_s, at)
+
+    await _succeed(
+        request, decide, lambda caller, change, next_: acts.rotate(caller, change, next_, asked.reason)
+    )
     return answer({"made": _told(made), "retired": list(plan.replaced)}, 201)
 
 
@@ -93,7 +118,11 @@ async def revoke(request: Request, key_id: str, body: Revocation) -> Response:
     plan = await act(request, lambda caller: acts.plan_revocation(caller, key_id))
     made = await run_in_threadpool(_make, app_of(request), plan, body.store)
     since = body.since.astimezone(dt.UTC) if body.since is not None else None
-    done = await act(request, lambda caller: acts.revoke(caller, key_id, plan, made, body.reason, since))
+
+    def decide(at: dt.datetime) -> changes.Revocation:
+        return changes.decide_revocation(key_id, plan, made, body.reason, at, since)
+
+    done = await _succeed(request, decide, acts.revoke)
     return answer({"revoked": [entry.key_id for entry in done], "made": _told(made)})
 
 
@@ -120,11 +149,46 @@ async def request_certificates(request: Request, role: str, body: Asked | None =
 @router.post("/keys/certificates", status_code=201, summary="Keep the certificates of a key")
 async def certify(request: Request, body: Chain) -> Response:
     """Keep a chain that a CA issued for one of the keys; the trust document carries it from then on."""
-    entry = await act(request, lambda caller: acts.certify(caller, body.chain))
+    change = await act(request, lambda caller: acts.plan_certification(caller, body.chain))
+    entry = await _succeed(request, lambda at: change, acts.certify)
     return answer(acts.told(entry, now()), 201)
 
 
-def _make(api: Api, plan: acts.Plan, store: str | None) -> list[KeyEntry]:
+async def _succeed(
+    request: Request,
+    decide: Callable[[dt.datetime], Decided],
+    do: Callable[[Act, Decided, Prepared], Answer],
+) -> Answer:
+    """Decide a change, sign the trust document that tells of it, and do it; anew when somebody else changed the document meanwhile.
+
+    Signing is between the scopes: keys may lie behind a network.
+    """
+    issuer, ahead_s, left = app_of(request).issuer, 0.0, _TRIES
+    while True:
+        began, left = time.monotonic(), left - 1
+        at = now()
+        change = decide(at + dt.timedelta(seconds=ahead_s))
+        prepared = await run_in_threadpool(prepare, issuer, change, at)
+        took_s = time.monotonic() - began
+        if (
+            took_s > ahead_s + _PROMPT_S and left
+        ):  # a slow key store: a revocation must still lie ahead when it is kept
+            ahead_s = 2 * took_s
+            continue
+        try:
+            return await act(request, functools.partial(_do, do, change, prepared))
+        except Conflict as error:
+            if error.code != "trust.overtaken" or not left:
+                raise
+
+
+def _do(
+    do: Callable[[Act, Decided, Prepared], Answer], change: Decided, prepared: Prepared, caller: Act
+) -> Answer:
+    return do(caller, change, prepared)
+
+
+def _make(api: Api, plan: changes.Plan, store: str | None) -> list[KeyEntry]:
     """Make a plan's private halves; those that a killed process left unregistered long ago are swept away first."""
     if plan.role is None:
         return []

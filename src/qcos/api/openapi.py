@@ -122,6 +122,7 @@ _OPEN = (
     "/v1/schemas/job-spec.json",
     "/v1/schemas/ledger-record.json",
     "/v1/trust",
+    "/v1/trust/updates",
     "/v1/ledger/checkpoint",
     "/v1/ledger/tile/{path}",
     "/v1/ledger/consistency",

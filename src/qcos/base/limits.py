@@ -124,6 +124,9 @@ KEY_OVERLAP_S: Final = (
     3600  # what a retired key signed counts for so long by default; jobs in flight take seconds
 )
 KEY_OVERLAP_MAX_S: Final = 90 * 86_400  # a key that is to count longer is not retired yet
+TRUST_PAGE: Final = (
+    20  # steps of the trust document's succession in one answer: 28 MB if all are as long as they may be
+)
 KEY_ORPHAN_S: Final = 3600  # a key file that nobody registered for so long was left by a process that died
 MAX_CHAIN_BYTES: Final = 64 * 1024  # certificates of one key; one signed with ML-DSA-65 is 5.4 kB
 MAX_WRAPPED_KEY_BYTES: Final = 4_096  # one key to be wrapped; AWS KMS encrypts no more at once

@@ -15,7 +15,7 @@ from qcos.keys.certify import to_pem
 from qcos.keys.model import KeyEntry, Keyring
 
 SCHEMA: Final = "qcos.trust/v1"
-_UNTIL_COVERED: Final = dt.timedelta(seconds=5)  # what was sealed at an instant is in the ledger by then
+UNTIL_COVERED: Final = dt.timedelta(seconds=5)  # what was sealed at an instant is in the ledger by then
 
 
 def trust_document(
@@ -88,7 +88,7 @@ def _authority(
     validity = _validity(entry)
     del validity["notBefore"]  # the certificate says it
     if entry.revoked_at is not None and ledger_size is not None:
-        validity["ledgerSize"] = ledger_size(entry.revoked_at + _UNTIL_COVERED)
+        validity["ledgerSize"] = ledger_size(entry.revoked_at + UNTIL_COVERED)
     return {"certificate": leaf, "chain": "".join(issuers), **validity}
 
 
