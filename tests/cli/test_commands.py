@@ -32,6 +32,7 @@ config show|set
 tsa serve
 worm bundle|copy|restore|status|verify
 key list|rotate|revoke|request|certify
+trust update|show
 witness serve
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import sys
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Annotated
 
 import typer
 
-from qcos.base.canonical import digest_of
 from qcos.base.errors import Invalid
 from qcos.cli.listing import show_object
-from qcos.cli.options import AsJson, write_file
-from qcos.cli.output import emit, members, write
+from qcos.cli.options import AsJson
+from qcos.cli.output import emit, members
 from qcos.client import Client, configuration, from_environment
 
 login = typer.Typer(add_completion=False)
@@ -23,7 +21,6 @@ config = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Show or change the configuration file."
 )
 whoami = typer.Typer(add_completion=False)
-trust = typer.Typer(add_completion=False)
 version = typer.Typer(add_completion=False)
 
 
@@ -91,25 +88,6 @@ def show_principal(as_json: AsJson = False) -> None:
     with from_environment() as client:
         answer = client.whoami()
     emit(answer, as_json, lambda console: show_object(console, answer))
-
-
-@trust.command()
-def fetch_trust(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to keep it in.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch the trust document: the public keys that evidence and ledger are verified with.
-
-    Take it once, over a channel you trust, compare its digest with what the operator tells you, and keep it.
-    """
-    with from_environment() as client:
-        document = client.trust()
-    if output is None:
-        write(json.dumps(document, indent=None if as_json else 2) + "\n")
-        return
-    write_file(output, json.dumps(document, indent=2).encode() + b"\n")
-    told = {"file": str(output), "digest": digest_of(document)}
-    emit(told, as_json, lambda console: console.print(members(told.items())))
 
 
 @version.command()

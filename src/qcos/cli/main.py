@@ -58,7 +58,9 @@ COMMANDS = {
     "login": Lazy("account", "login", "Remember a server and a token.", _SERVE),
     "config": Lazy("account", "config", "Show or change the configuration file.", _SERVE),
     "whoami": Lazy("account", "whoami", "Show who the token stands for.", _SERVE),
-    "trust": Lazy("account", "trust", "Fetch the trust document that evidence is verified with.", _SERVE),
+    "trust": Lazy(
+        "trust", "app", "Fetch, update, show the trust document evidence is verified with.", _SERVE
+    ),
     "version": Lazy("account", "version", "Show the version.", _SERVE),
 }
 
@@ -94,7 +96,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done, 1 a check or a job failed, 2 wrong usage or input, 3 denied, 4 not found, "
-        "5 conflict or limit, 6 unavailable, 7 evidence erased."
+        "5 conflict or limit, 6 unavailable, 7 evidence erased, "
+        "8 to 11 a trust document's updates are forked, have a gap, are older, or are signed by a revoked key."
     ),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +63,29 @@ def write_file(file: Path, data: bytes) -> None:
     """Write a file whole; raises `Invalid` ``cli.file``."""
     try:
         file.write_bytes(data)
+    except OSError as error:
+        raise Invalid("cli.file", f"cannot write the file: {error.strerror}", subject=str(file)) from None
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all: whoever reads it, and whatever ends this process, finds the old one or the new one.
+
+    Raises:
+        Invalid: ``cli.file``.
+    """
+    target = file.resolve()  # through a link, not in its place
+    making = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
+        try:
+            with making.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            making.chmod(mode)
+            making.rename(target)
+        finally:
+            making.unlink(missing_ok=True)
     except OSError as error:
         raise Invalid("cli.file", f"cannot write the file: {error.strerror}", subject=str(file)) from None
 

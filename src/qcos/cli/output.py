@@ -35,6 +35,13 @@ EXIT_CODES = {
     "driver": 6,
     "integrity": FAILED_CHECK,
 }
+EXIT_CODES_OF_CODE = {
+    "trust.fork": 8,
+    "trust.gap": 9,
+    "trust.rollback": 10,
+    "trust.revoked_signer": 11,
+}
+"""Errors that a program tells apart by the exit code alone; they go before their families."""
 _PIPE_WIDTH = 200  # columns of a table that goes to a file or a pipe
 _BAR_WIDTH = 40  # columns of the longest bar
 _CHART_ROWS = 32  # outcomes shown one by one
@@ -172,7 +179,7 @@ def write_error(error: QcosError, as_json: bool) -> int:
         console = people(sys.stderr)
         console.print(Text.assemble(("Error: ", "bold red"), plain(error.message)))
         console.print(members(_error_lines(error)))
-    return EXIT_CODES.get(error.family, INTERNAL)
+    return EXIT_CODES_OF_CODE.get(error.code, EXIT_CODES.get(error.family, INTERNAL))
 
 
 def _error_lines(error: QcosError) -> list[tuple[str, object]]:

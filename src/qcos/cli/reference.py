@@ -53,6 +53,11 @@ The environment goes before the file. The file's token is given to the file's se
 | 4 | not found |
 | 5 | conflict with the present state, or a limit is reached |
 | 6 | not available now, or the vendor's runtime failed |
+| 7 | the evidence's payload was erased, and that is proved |
+| 8 | `trust update`: the updates continue another document than the one held (`trust.fork`) |
+| 9 | `trust update`: an update is missing in between (`trust.gap`) |
+| 10 | `trust update`: the updates end before the document held (`trust.rollback`) |
+| 11 | `trust update`: an update is signed by a key that was revoked before (`trust.revoked_signer`) |
 | 70 | a fault in this program |
 | 130 | stopped with Ctrl-C |
 | 141 | the reader of a pipe went away |
@@ -76,6 +81,8 @@ def entries() -> Iterator[Entry]:
         root.load(name)  # type: ignore[attr-defined]  # the root is a LazyGroup
         command = root.commands[name]  # type: ignore[attr-defined]
         if isinstance(command, typer.core.TyperGroup):
+            if command.invoke_without_command:  # it does something by itself, too
+                yield Entry(name, command)
             yield from (Entry(f"{name} {leaf}", found) for leaf, found in command.commands.items())
         else:
             yield Entry(name, command)

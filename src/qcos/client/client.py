@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import cast
 
-from qcos.base.errors import Invalid
+from qcos.base.errors import Integrity, Invalid
 from qcos.base.limits import CLIENT_TIMEOUT_S
 from qcos.client import configuration
 from qcos.client.identity import Identity
@@ -88,6 +88,27 @@ class Client:
         is verified with.
         """
         return cast(Json, self._transport.call("GET", "trust").json())
+
+    def trust_updates(self, after: int) -> Iterator[list[Json]]:
+        """Return the signed steps to the trust documents after a version, page by page. `qcos.evidence.succession` checks them.
+
+        Raises:
+            Integrity: ``trust.update`` when the pages do not go on.
+        """
+        while True:
+            page = cast(Json, self._transport.call("GET", "trust/updates", params={"after": after}).json())
+            yield page["items"]
+            following = page["next"]
+            if following is None:
+                return
+            if not isinstance(following, int) or following <= after:
+                raise Integrity(
+                    "trust.update",
+                    "the server's updates of the trust document do not go on",
+                    expected=f"a version after {after}",
+                    got=str(following)[:40],
+                )
+            after = following
 
     def schema(self) -> Json:
         """Return the JSON Schema of the Job Spec."""

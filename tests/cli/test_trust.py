@@ -1,0 +1,117 @@
+"""``qcos trust update`` and ``show``: what they write, and what they leave alone."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.wire import Wire, told
+from evidence.site import Site
+from qcos.ledger.note import COSIGNATURE_ED25519, Vkey
+
+from .conftest import Run
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Three documents that follow each other."""
+    made = Site(tmp_path / "keys")
+    made.publish()
+    made.rotate("evidence", "Ed25519")
+    made.publish()
+    made.revoke(made.key("ledger", "ML-DSA-44"))
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def trust(site: Site, tmp_path: Path) -> Path:
+    """The first of them, as somebody holds it."""
+    file = tmp_path / "trust.json"
+    file.write_text(json.dumps(site.documents[0]))
+    file.chmod(0o600)
+    return file
+
+
+def page(items: list[Any], following: int | None = None) -> Any:
+    return told({"items": items, "next": following, "complete": following is None})
+
+
+def test_it_follows_page_by_page_and_tells_what_changed(
+    run: Run, wire: Wire, site: Site, trust: Path
+) -> None:
+    wire.on("GET", "trust/updates", page(site.steps[:1], 1), page(site.steps[1:2], 2), page(site.steps[2:]))
+    ran = run("trust", "update", "--trust", trust)
+    assert ran.code == 0, ran.err
+    for word in ("added", "retired", "revoked", "stolen", "2027-01-0", "version 1 to 3"):
+        assert word in ran.out
+    assert [asked.query["after"] for asked in wire.asked] == ["0", "1", "2"]
+    assert json.loads(trust.read_text()) == site.documents[2]
+    assert stat.S_IMODE(trust.stat().st_mode) == 0o600
+
+
+def test_what_is_the_newest_is_left_as_it_is(run: Run, wire: Wire, site: Site, trust: Path) -> None:
+    before = trust.stat().st_ino, trust.stat().st_mtime_ns
+    wire.on("GET", "trust/updates", page(site.steps[:1]))
+    assert "version 1 is the newest" in run("trust", "update", "--trust", trust).out
+    assert (trust.stat().st_ino, trust.stat().st_mtime_ns) == before
+
+
+def test_a_server_that_lags_behind_or_goes_round_is_refused(
+    run: Run, wire: Wire, site: Site, trust: Path
+) -> None:
+    trust.write_text(json.dumps(site.documents[2]))
+    wire.on("GET", "trust/updates", page([]), page(site.steps[2:], 2))
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (10, "trust.rollback")
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (1, "trust.update")
+    assert json.loads(trust.read_text()) == site.documents[2]
+
+
+def test_a_file_of_updates_needs_no_server_and_may_hold_nothing_new(
+    run: Run, wire: Wire, site: Site, trust: Path, tmp_path: Path
+) -> None:
+    updates, new = tmp_path / "updates.json", tmp_path / "new.json"
+    updates.write_text(json.dumps({"items": site.steps[1:]}))
+    done = run("trust", "update", "--trust", trust, "--from", updates, "-o", new, "--json").json()
+    assert [step["version"] for step in done["steps"]] == [2, 3]
+    updates.write_text(json.dumps({"items": []}))
+    again = run("trust", "update", "--trust", new, "--from", updates, "--json").json()
+    assert (again["steps"], again["version"]) == ([], 3)
+    for wrong in ({}, {"items": 3}):
+        updates.write_text(json.dumps(wrong))
+        ran = run("trust", "update", "--trust", new, "--from", updates, "--json")
+        assert (ran.code, ran.error()["code"]) == (1, "trust.update")
+    assert wire.asked == [] and json.loads(trust.read_text()) == site.documents[0]
+
+
+def test_other_witnesses_are_accepted_when_told_so(run: Run, wire: Wire, site: Site, trust: Path) -> None:
+    key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    witness = str(Vkey("w.test", COSIGNATURE_ED25519, key))
+    site.documents, site.steps = [], []
+    site.publish(witnesses={"quorum": 1, "keys": [{"vkey": witness}]})
+    trust.write_text(json.dumps(site.documents[0]))
+    site.publish()
+    wire.on("GET", "trust/updates", page(site.steps), page(site.steps))
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (1, "trust.witnesses")
+    assert json.loads(trust.read_text()) == site.documents[0]
+    done = run("trust", "update", "--trust", trust, "--accept-witnesses", "--json").json()
+    assert {"removed", "witnesses"} == {one["change"] for one in done["changes"]}
+
+
+def test_show_tells_keys_periods_version_and_digest(run: Run, site: Site, trust: Path) -> None:
+    shown = run("trust", "show", trust, "--json").json()
+    assert (shown["version"], shown["origin"]) == (1, "qcos.test/ledger")
+    text = run("trust", "show", trust).out
+    for key in shown["keys"]:
+        assert key["key"] in text
+    assert shown["digest"] in text and "2027-01-01" in text
+    trust.write_text("{}")
+    assert run("trust", "show", trust, "--json").error()["code"] == "trust.malformed"
