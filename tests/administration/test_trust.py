@@ -22,6 +22,7 @@ from qcos.evidence.succession import Held, hold, update, write_step
 from qcos.keys import store
 from qcos.keys.certify import to_pem
 from qcos.keys.file import FileKeyring
+from qcos.keys.live import LiveKeyring
 from qcos.keys.make import make_keys
 from qcos.keys.model import KeyEntry
 from qcos.published import make_issuer, trust_of
@@ -189,6 +190,32 @@ def test_a_key_that_cannot_sign_is_revoked_all_the_same(
     made = make_keys(issuer.keys.stores, entries, "evidence", ["Ed25519"], now())
     plan = Plan(entries, "evidence", ("Ed25519",), (lost.key_id,))
     prepared = prepare(away, decide_revocation(lost.key_id, plan, made, "lost", now()), now())
+    assert prepared.document is not None and prepared.document.version == 2
+
+
+def test_a_key_that_is_gone_is_revoked_by_a_process_that_cannot_open_the_keys_any_more(
+    engine: sa.Engine, issuer: Issuer, tmp_path: Path
+) -> None:
+    """Its file is lost, and the registry has changed since this process read it: nothing can be sealed before the revocation."""
+    assert follow(issuer)
+    with scope(engine, None) as connection:
+        entries = store.load(connection).entries
+    lost = next(e for e in entries if e.slot == "evidence-ed25519")
+    made = make_keys(issuer.keys.stores, entries, "evidence", ["Ed25519"], now())
+    plan = Plan(entries, "evidence", ("Ed25519",), (lost.key_id,))
+    clock = [0.0]
+    stale = LiveKeyring(
+        engine, issuer.keys.stores, FileKeyring(tmp_path / "keys").open_or_create, clock=lambda: clock[0]
+    )
+    (tmp_path / "keys" / lost.locator).unlink()
+    with scope(engine, None) as connection:
+        connection.execute(store.STATE.update().values(version=store.STATE.c.version + 1))
+    clock[0] += 60
+    with pytest.raises(Unavailable):
+        stale.current()
+    prepared = prepare(
+        replace(issuer, keys=stale), decide_revocation(lost.key_id, plan, made, "lost", now()), now()
+    )
     assert prepared.document is not None and prepared.document.version == 2
 
 

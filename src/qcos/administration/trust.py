@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from qcos.base.canonical import loads_strict
 from qcos.base.clock import now, rfc3339
-from qcos.base.errors import Conflict, Integrity
+from qcos.base.errors import Conflict, Integrity, Unavailable
 from qcos.db.engine import scope
 from qcos.evidence.envelope import from_base64
 from qcos.evidence.succession import Held, due_signers, hold, read_step, verify_step, write_step
@@ -105,7 +105,7 @@ def prepare(issuer: Issuer, change: Change, at: dt.datetime) -> Prepared:
     document = {**content, "version": before.version + 1, "issued": rfc3339(issued)}
     if before.version:
         document["previous"] = before.digest
-    signers = [_signer(issuer, found, key_id) for key_id in due_signers(before.trust, hold(document).trust)]
+    signers = _signers(issuer, found, tuple(due_signers(before.trust, hold(document).trust)))
     step = write_step(document, signers)
     after = verify_step(before, read_step(step))
     previous = before.digest if before.version else None
@@ -257,17 +257,26 @@ def _told(entries: Sequence[KeyEntry]) -> dict[str, KeyEntry]:
     return {entry.key_id: replace(entry, announced_at=None) for entry in entries}
 
 
-def _signer(issuer: Issuer, entries: Sequence[KeyEntry], key_id: str) -> Signer:
-    keyring = issuer.keys.current()
-    for signer in (*keyring.evidence_signers, *keyring.ledger):
-        if signer.key_id == key_id:
-            return signer
-    entry = next((one for one in entries if one.key_id == key_id), None)
-    if entry is None:
-        raise Integrity(
-            "keys.missing",
-            "the registry has lost a key that the newest trust document names",
-            subject=key_id,
-            hint="restore the table of keys from a backup",
-        )
-    return issuer.keys.stores.open(entry)
+def _signers(issuer: Issuer, entries: Sequence[KeyEntry], key_ids: Sequence[str]) -> list[Signer]:
+    """Return the keys that have to sign, each opened by itself where they cannot be opened together.
+
+    The one that cannot may be the very key that is being revoked, which does not sign.
+    """
+    try:
+        keyring = issuer.keys.current()
+    except Unavailable:
+        opened: dict[str, Signer] = {}
+    else:
+        opened = {signer.key_id: signer for signer in (*keyring.evidence_signers, *keyring.ledger)}
+    known = {entry.key_id: entry for entry in entries}
+    signers: list[Signer] = []
+    for key_id in key_ids:
+        if key_id not in opened and key_id not in known:
+            raise Integrity(
+                "keys.missing",
+                "the registry has lost a key that the newest trust document names",
+                subject=key_id,
+                hint="restore the table of keys from a backup",
+            )
+        signers.append(opened.get(key_id) or issuer.keys.stores.open(known[key_id]))
+    return signers
