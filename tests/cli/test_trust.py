@@ -74,6 +74,37 @@ def test_a_server_that_lags_behind_or_goes_round_is_refused(
     assert json.loads(trust.read_text()) == site.documents[2]
 
 
+@pytest.mark.parametrize("first, more", [(1, []), (1, [0]), (2, [1])])
+def test_a_server_whose_pages_never_end_is_left(
+    run: Run, wire: Wire, site: Site, trust: Path, first: int, more: list[int]
+) -> None:
+    """Each page may say that there is another: only a step that leads on is a reason to ask for it."""
+    before = trust.read_text()
+    again = page([site.steps[n] for n in more], 10**6)
+    wire.on("GET", "trust/updates", page(site.steps[:first], first), again)
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (1, "trust.update")
+    assert len(wire.asked) == 2 and trust.read_text() == before
+
+
+@pytest.mark.parametrize("answer", [None, [], 3, {}, {"items": None}, {"items": {}}, {"items": 3, "next": 4}])
+def test_an_answer_that_is_no_page_is_refused(
+    run: Run, wire: Wire, site: Site, trust: Path, answer: Any
+) -> None:
+    wire.on("GET", "trust/updates", told(answer))
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (1, "trust.update")
+
+
+@pytest.mark.parametrize("following", [0, -1, True, "1", 1.5, []])
+def test_a_next_page_that_is_no_later_version_is_refused(
+    run: Run, wire: Wire, site: Site, trust: Path, following: Any
+) -> None:
+    wire.on("GET", "trust/updates", page(site.steps[:1], following))
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (1, "trust.update")
+
+
 def test_a_file_of_updates_needs_no_server_and_may_hold_nothing_new(
     run: Run, wire: Wire, site: Site, trust: Path, tmp_path: Path
 ) -> None:

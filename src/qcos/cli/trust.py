@@ -127,10 +127,22 @@ def show(
 
 
 def _follow(held: Held, pages: Iterable[list[Json]]) -> list[Held]:
-    """Follow updates page by page, the first one from the step to the document held; returns the documents after it."""
+    """Follow updates page by page, the first one from the step to the document held; returns the documents after it.
+
+    Raises:
+        Integrity: As `update`; ``trust.update`` when a further page leads no further: a server could go on so for ever.
+    """
     steps: list[Held] = []
     for number, items in enumerate(pages):
-        steps += update(steps[-1] if steps else held, items, overlapping=number == 0)
+        found = update(steps[-1] if steps else held, items, overlapping=number == 0)
+        if number and not found:
+            raise Integrity(
+                "trust.update",
+                "the server's updates of the trust document do not go on",
+                expected=f"the update after version {(steps[-1] if steps else held).version}",
+                got=f"{len(items)} that are known already",
+            )
+        steps += found
     return steps
 
 

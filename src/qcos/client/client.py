@@ -92,16 +92,26 @@ class Client:
     def trust_updates(self, after: int) -> Iterator[list[Json]]:
         """Return the signed steps to the trust documents after a version, page by page. `qcos.evidence.succession` checks them.
 
+        Nothing is taken on trust from the server, not even that its pages end: whoever reads on demands of each that it leads on.
+
         Raises:
-            Integrity: ``trust.update`` when the pages do not go on.
+            Integrity: ``trust.update`` when what it answers are no pages, or they do not go on.
         """
         while True:
-            page = cast(Json, self._transport.call("GET", "trust/updates", params={"after": after}).json())
-            yield page["items"]
-            following = page["next"]
+            page = self._transport.call("GET", "trust/updates", params={"after": after}).json()
+            items = page.get("items") if isinstance(page, dict) else None
+            if not isinstance(items, list):
+                raise Integrity(
+                    "trust.update",
+                    "the server's answer holds no updates of a trust document",
+                    expected="members `items` and `next`",
+                    got=str(page)[:80],
+                )
+            yield items
+            following = page.get("next")
             if following is None:
                 return
-            if not isinstance(following, int) or following <= after:
+            if type(following) is not int or following <= after or not items:
                 raise Integrity(
                     "trust.update",
                     "the server's updates of the trust document do not go on",
