@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,38 @@ def test_it_follows_page_by_page_and_tells_what_changed(
     assert [asked.query["after"] for asked in wire.asked] == ["0", "1", "2"]
     assert json.loads(trust.read_text()) == site.documents[2]
     assert stat.S_IMODE(trust.stat().st_mode) == 0o600
+
+
+def test_a_file_that_stands_beside_it_is_not_written_through(
+    run: Run, wire: Wire, site: Site, trust: Path, tmp_path: Path
+) -> None:
+    """Somebody who may write to the folder foresaw a name and laid a link there."""
+    other = tmp_path / "other"
+    other.write_text("mine")
+    for name in (f".trust.json.{os.getpid()}", "trust.json.new", "trust.json.tmp"):
+        (tmp_path / name).symlink_to(other)
+    beside = {path.name for path in tmp_path.iterdir()}
+    wire.on("GET", "trust/updates", page(site.steps))
+    assert run("trust", "update", "--trust", trust).code == 0
+    assert json.loads(trust.read_text()) == site.documents[2]
+    assert other.read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == beside
+    ran = run("trust", "update", "--trust", trust, "-o", tmp_path / "none" / "trust.json", "--json")
+    assert ran.error()["code"] == "cli.file"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(
+    run: Run, wire: Wire, site: Site, trust: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        wire.on("GET", "trust/updates", page(site.steps[:1]))
+        assert run("trust", "update", "--trust", trust, "-o", pipe).code == 0
+        assert json.loads(os.read(reader, 2**20)) == site.documents[0]
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_what_is_the_newest_is_left_as_it_is(run: Run, wire: Wire, site: Site, trust: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,19 +71,26 @@ def write_file(file: Path, data: bytes) -> None:
 def replace_file(file: Path, data: bytes) -> None:
     """Write a file whole or not at all: whoever reads it, and whatever ends this process, finds the old one or the new one.
 
+    It is made under a name that nobody can foresee: in a folder of others, too, it is not written through a link of theirs.
+    What is no file, a pipe or a device, is written to.
+
     Raises:
         Invalid: ``cli.file``.
     """
     target = file.resolve()  # through a link, not in its place
-    making = target.with_name(f".{target.name}.{os.getpid()}")
+    if target.exists() and not target.is_file():
+        write_file(target, data)
+        return
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
+        number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        making = Path(name)
         try:
-            with making.open("wb") as stream:
+            with os.fdopen(number, "wb") as stream:
                 stream.write(data)
                 stream.flush()
-                os.fsync(stream.fileno())
-            making.chmod(mode)
+                os.fchmod(number, mode)
+                os.fsync(number)
             making.rename(target)
         finally:
             making.unlink(missing_ok=True)
