@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.wire import Wire, told
 from evidence.site import Site
+from qcos.keys.make import make_keys
 from qcos.ledger.note import COSIGNATURE_ED25519, Vkey
 
 from .conftest import Run
@@ -168,6 +169,26 @@ def test_other_witnesses_are_accepted_when_told_so(run: Run, wire: Wire, site: S
     assert json.loads(trust.read_text()) == site.documents[0]
     done = run("trust", "update", "--trust", trust, "--accept-witnesses", "--json").json()
     assert {"removed", "witnesses"} == {one["change"] for one in done["changes"]}
+
+
+def test_the_countersigner_goes_only_when_told_so(run: Run, wire: Wire, site: Site, trust: Path) -> None:
+    """Who has every key but that of the HSM could sign so, and seal evidence without the HSM from then on."""
+    site.documents, site.steps = [], []
+    site.change({}, make_keys(site.stores, site.entries, "evidence", ["ECDSA-P384"], site.at, "file"))
+    site.publish()
+    site.rotate("evidence", "ECDSA-P384")  # replaced, by its own signature too
+    site.publish()
+    site.revoke(site.key("evidence", "ECDSA-P384"))
+    site.publish()
+    site.publish()
+    trust.write_text(json.dumps(site.documents[0]))
+    wire.on("GET", "trust/updates", page(site.steps[:2]), page(site.steps[1:]))
+    assert run("trust", "update", "--trust", trust, "--json").json()["version"] == 2
+    ran = run("trust", "update", "--trust", trust, "--json")
+    assert (ran.code, ran.error()["code"]) == (1, "trust.countersigner")
+    assert json.loads(trust.read_text()) == site.documents[1]
+    done = run("trust", "update", "--trust", trust, "--accept-countersigner", "--json").json()
+    assert done["version"] == 4
 
 
 def test_show_tells_keys_periods_version_and_digest(run: Run, site: Site, trust: Path) -> None:

@@ -21,7 +21,7 @@ from qcos.cli.output import emit, members, plain, write
 from qcos.client import from_environment
 from qcos.client.model import Json
 from qcos.evidence import listed
-from qcos.evidence.succession import Held, demand_witnesses, hold, update
+from qcos.evidence.succession import Held, demand_countersigner, demand_witnesses, hold, update
 
 app = typer.Typer(
     add_completion=False, help="Fetch, update, show the trust document evidence is verified with."
@@ -85,6 +85,12 @@ def follow(
         bool,
         typer.Option("--accept-witnesses", help="Accept that other witnesses of the ledger are demanded."),
     ] = False,
+    accept_countersigner: Annotated[
+        bool,
+        typer.Option(
+            "--accept-countersigner", help="Accept that the key that countersigns evidence was revoked."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Move the trust document held to the newest one: each step on the way is signed by the keys of the document before it.
@@ -100,6 +106,8 @@ def follow(
     newest = steps[-1] if steps else held
     if not accept_witnesses:
         demand_witnesses(held.trust, newest.trust)
+    if not accept_countersigner:
+        demand_countersigner((held, *steps))
     file = output or trust
     if steps or output is not None:
         replace_file(file, _text(newest.document))

@@ -11,6 +11,7 @@ whoever signed it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +36,7 @@ _KINDS: Final[dict[bytes, Algorithm]] = {
     COSIGNATURE_MLDSA44: "ML-DSA-44",
     MLDSA65: "ML-DSA-65",
 }
+_COUNTERSIGNS: Final[Algorithm] = "ECDSA-P384"
 _DEMANDED: Final = {"Ed25519", "ML-DSA-65"}
 
 
@@ -296,6 +298,30 @@ def demand_witnesses(before: Trust, after: Trust) -> None:
             got=after.witnesses.describe()[:300],
             hint="ask the witnesses or the operator why, then take it with --accept-witnesses",
         )
+
+
+def demand_countersigner(chain: Sequence[Held]) -> None:
+    """Demand that no key that countersigns evidence went by the word of the other keys alone.
+
+    It lies in a key store that gives no key away, so it is what the holder of all other keys lacks (docs/reference/keystores.md);
+    he could sign a step that revokes it, and seal evidence without it from then on.
+
+    Args:
+        chain: The document held and those after it, each following the one before.
+
+    Raises:
+        Integrity: ``trust.countersigner``.
+    """
+    for before, after in itertools.pairwise(chain):
+        for key_id, key in signing_keys(before.trust).items():
+            if key.algorithm == _COUNTERSIGNS and after.trust.keys[key_id].revoked_at is not None:
+                raise Integrity(
+                    "trust.countersigner",
+                    "the updates revoke the key that countersigns evidence, by the word of the other keys",
+                    subject=f"version {after.version}, key {key_id}",
+                    got=after.trust.keys[key_id].reason[:300],
+                    hint="ask the operator whether its key store is lost, then take it with --accept-countersigner",
+                )
 
 
 def _narrower(old: Any, new: Any) -> bool:  # Any: keys of three kinds, all with not_after and revoked_at
