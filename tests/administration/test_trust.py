@@ -74,6 +74,10 @@ def test_the_present_document_of_an_older_installation_becomes_the_first(
     old = trust_of(Settings(data=tmp_path), engine)
     assert "version" not in old
     assert not follow(issuer), "nobody's ledger could record it yet"
+    with scope(engine, None) as connection:
+        first_key = store.load(connection).entries[0].key_id
+    away = replace(issuer, keys=_Without(issuer.keys, first_key))  # type: ignore[arg-type] # stands in for one
+    assert not follow(away), "and no key is asked to sign before it can be"
     assert trust_of(Settings(data=tmp_path), engine) == old
     installation.create_tenant(engine, "test")
     assert follow(issuer) and follow(issuer)

@@ -151,13 +151,13 @@ def follow(issuer: Issuer) -> bool:
         Conflict: ``trust.overtaken``: look again.
         Integrity, Unavailable: As `prepare`; ``ledger.backlog``.
     """
+    with scope(issuer.engine, None) as connection:
+        tenant = identity.first_tenant(connection)
+    if tenant is None:  # asked each second: nothing is signed for it, perhaps by a key store
+        return False
     prepared = prepare(issuer, tuple, now())
     if prepared.document is None:
         return True
-    with scope(issuer.engine, None) as connection:
-        tenant = identity.first_tenant(connection)
-    if tenant is None:
-        return False
     with scope(issuer.engine, tenant) as connection:
         record = keep(connection, prepared)
         if record is not None:
