@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from qcos.evidence.envelope import PAYLOAD_TYPE, pae
 from qcos.evidence.listed import list_keys, show, tell_changes
 from qcos.evidence.succession import (
     Held,
+    demand_grown,
     demand_witnesses,
     hold,
     signing_keys,
@@ -28,6 +30,7 @@ from qcos.evidence.succession import (
     write_step,
 )
 from qcos.keys.make import make_keys
+from qcos.keys.signer import PublicKey
 from qcos.ledger.note import COSIGNATURE_ED25519, Vkey
 
 from .site import ORIGIN, START, Site
@@ -207,6 +210,18 @@ def test_no_key_is_dropped_or_released_whoever_signs(site: Site, member: str, ch
     held = site.publish()
     document = change(site.drafted(), member)
     refused("trust.lost_key", held, [write_step(document, site.signers(list(signing_keys(held.trust))))])
+
+
+def test_another_key_of_the_same_id_is_another_key(site: Site) -> None:
+    """An id is 64 bits of a digest: to be found with much work, by whoever made the key that was replaced."""
+    before = hold(site.documents[0]).trust
+    key_id, key = next(iter(before.keys.items()))
+    other = replace(key, public=PublicKey.load(site.entries[-1].spki))
+    assert other.public.spki != key.public.spki
+    with pytest.raises(Integrity) as caught:
+        demand_grown(before, replace(before, keys={**before.keys, key_id: other}))
+    assert caught.value.code == "trust.lost_key"
+    demand_grown(before, before)
 
 
 def test_an_outside_authority_may_go(site: Site) -> None:

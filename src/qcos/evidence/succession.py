@@ -268,6 +268,8 @@ def demand_grown(before: Trust, after: Trust) -> None:
         new = after.keys.get(key_id)
         if new is None or new.not_before != key.not_before or not _narrower(key, new):
             raise _lost(f"evidence key {key_id}")
+        if new.public.spki != key.public.spki:  # an id is 64 bits of its digest
+            raise _lost(f"evidence key {key_id}")
     vkeys = {key.vkey: key for key in after.vkeys}
     for pinned in before.vkeys:
         found = vkeys.get(pinned.vkey)
