@@ -25,6 +25,7 @@ from qcos.keys.file import FileKeyring
 from qcos.keys.live import LiveKeyring
 from qcos.keys.make import make_keys
 from qcos.keys.model import KeyEntry
+from qcos.ledger.store import checkpoint_table
 from qcos.published import make_issuer, trust_of
 from qcos.settings import Settings
 
@@ -131,6 +132,48 @@ def test_a_document_that_nobody_signed_is_not_continued(
         store.publish(connection, store.Published(version, now(), first.digest, step))
     with pytest.raises(Integrity):
         follow(issuer)
+
+
+def test_what_the_ledger_had_at_a_revocation_is_not_read_again_once_it_is_told(
+    engine: sa.Engine, issuer: Issuer
+) -> None:
+    """Who writes to the ledger's tables as the application must not have later entries vouched for."""
+    assert follow(issuer)
+    at = now()
+    with scope(engine, None) as connection:
+        entries = store.load(connection).entries
+    tsa = next(entry for entry in entries if entry.role == "tsa")
+    made = make_keys(issuer.keys.stores, entries, "tsa", ["ECDSA-P384"], at)
+    plan = Plan(entries, "tsa", ("ECDSA-P384",), (tsa.key_id,))
+    change = decide_revocation(tsa.key_id, plan, made, "copied", at)
+    prepared = prepare(issuer, change, at)
+    with scope(engine, None) as connection:
+        store.lock(connection)
+        store.replace(connection, plan.replaced, change.effect)
+        store.add(connection, made)
+        store.revoke(connection, tsa.key_id, change.effect, "copied")
+        keep(connection, prepared)
+
+    def signed(size: int, after_s: float) -> None:
+        with scope(engine, None) as connection:
+            row = {"size": size, "root": bytes(32), "note": "", "at": at + dt.timedelta(seconds=after_s)}
+            connection.execute(checkpoint_table.insert(), row)
+
+    def told(after_s: float) -> Prepared:
+        prepared = prepare(issuer, tuple, at + dt.timedelta(seconds=after_s))
+        if prepared.document is not None:
+            with scope(engine, None) as connection:
+                keep(connection, prepared)
+        return prepared
+
+    signed(5, 11)
+    assert told(20).document is not None, "the revocation has taken effect"
+    signed(7, 12)
+    assert told(25).document is not None, "a checkpoint that was kept late"
+    signed(9, 13)
+    assert told(120).document is None
+    one = next(one for one in chain(engine)[-1].trust.authorities.values() if one.revoked_at is not None)
+    assert one.ledger_size == 7
 
 
 def test_another_name_of_the_ledger_makes_no_successor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -222,6 +223,31 @@ def test_another_key_of_the_same_id_is_another_key(site: Site) -> None:
         demand_grown(before, replace(before, keys={**before.keys, key_id: other}))
     assert caught.value.code == "trust.lost_key"
     demand_grown(before, before)
+
+
+@pytest.mark.parametrize("size", [None, 8, 10**9])
+def test_a_revoked_authority_vouches_for_no_more_of_the_ledger_later(site: Site, size: int | None) -> None:
+    """Its thief states any time; only the ledger's order says what was there before."""
+    site.revoke(site.key("tsa", "ECDSA-P384"))
+    held = site.publish()  # a day later: what the ledger had is known
+    fewer, more = (site.content()["timestamp"] for _ in range(2))
+    more[0]["ledgerSize"], fewer[0]["ledgerSize"] = size, 6
+    if size is None:
+        del more[0]["ledgerSize"]
+    document = site.drafted(timestamp=more)
+    refused("trust.lost_key", held, [write_step(document, site.signers(list(signing_keys(held.trust))))])
+    assert site.publish(timestamp=fewer).version == 3
+    assert len(update(held, site.steps)) == 1
+
+
+def test_what_the_ledger_had_at_a_revocation_is_corrected_when_it_is_known(site: Site) -> None:
+    site.revoke(site.key("tsa", "ECDSA-P384"))
+    site.at -= dt.timedelta(days=1)
+    held = site.publish()  # at the very instant: the revocation has not taken effect
+    grown = site.content()["timestamp"]
+    grown[0]["ledgerSize"] = 9
+    site.publish(timestamp=grown)
+    assert len(update(held, site.steps)) == 1
 
 
 def test_an_outside_authority_may_go(site: Site) -> None:

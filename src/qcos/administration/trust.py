@@ -31,6 +31,7 @@ from qcos.ledger.append import append
 from qcos.ledger.record import Record
 
 _INSTALLATION: Final = "service:qcos-installation"
+_UNTIL_KEPT: Final = dt.timedelta(minutes=1)  # a checkpoint signed at an instant is in its table by then
 _PLACE: Final = ("version", "previous", "issued")
 
 Draft = Callable[[Sequence[KeyEntry], Callable[[dt.datetime], int]], dict[str, Any]]  # Any: JSON
@@ -91,9 +92,14 @@ def prepare(issuer: Issuer, change: Change, at: dt.datetime) -> Prepared:
         newest = _newest(connection)
         entries = store.ordered(change(found))
 
-        def draft(of: Sequence[KeyEntry]) -> dict[str, Any]:  # Any: JSON
+        final = _final_sizes(newest, at) if newest is not None else {}
+
+        def size(when: dt.datetime) -> int:
             # How much the ledger holds at an instant to come is not known yet: at least what it holds now.
-            return issuer.draft(of, lambda when: ledger.size_at(connection, min(when, at)))
+            return final[when] if when in final else ledger.size_at(connection, min(when, at))
+
+        def draft(of: Sequence[KeyEntry]) -> dict[str, Any]:  # Any: JSON
+            return issuer.draft(of, size)
 
         before, content = newest or hold(draft(found)), draft(entries)
         if newest is not None:
@@ -191,6 +197,24 @@ def _newest(connection: sa.Connection) -> Held | None:
         return held_of(newest) if newest is not None else None
     former = store.documents(connection, newest.version - 2, 1)
     return verify_step(held_of(former[0]), read_step(newest.step))
+
+
+def _final_sizes(newest: Held, at: dt.datetime) -> dict[dt.datetime, int]:
+    """Return by instant how much the ledger had at revocations of authorities, as far as it was told for good.
+
+    It is not read again: who adds to the ledger's tables as the application must not have later entries vouched for.
+    """
+    issued = newest.trust.issued
+    revoked = [
+        (one.revoked_at + UNTIL_COVERED, one.ledger_size)
+        for one in newest.trust.authorities.values()
+        if one.revoked_at is not None and one.ledger_size is not None
+    ]
+    return {
+        covered: size
+        for covered, size in revoked
+        if issued is not None and issued >= covered and max(at, issued) >= covered + _UNTIL_KEPT
+    }
 
 
 def _demand_told(newest: Held, entries: Sequence[KeyEntry], content: Mapping[str, Any]) -> None:  # Any: JSON

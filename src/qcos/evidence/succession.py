@@ -11,6 +11,7 @@ whoever signed it.
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,13 @@ from qcos.evidence.statement import STATEMENT_TYPE
 from qcos.evidence.trust import MAX_TRUST_BYTES, Trust
 from qcos.keys.model import Algorithm
 from qcos.keys.signer import PublicKey
+from qcos.keys.trust import UNTIL_COVERED
 from qcos.ledger.note import COSIGNATURE_MLDSA44, ED25519, MLDSA65
 from qcos.ledger.pinned import PinnedVkey
 
 PREDICATE_TYPE: Final = "urn:qcos:trust-document:v1"
 _SUBJECT: Final = "trust.json"
+_LAST_WORD: Final = dt.timedelta(hours=1)  # so long the ledger's size at a revocation may be corrected
 _MOST_SIGNATURES: Final = 16  # five keys, a countersigner, and room
 _KINDS: Final[dict[bytes, Algorithm]] = {
     ED25519: "Ed25519",
@@ -221,6 +224,7 @@ def verify_step(before: Held, step: Step) -> Held:
             got=rfc3339(then),
         )
     demand_grown(before.trust, after.trust)
+    _demand_final(before.trust, after.trust)
     return after
 
 
@@ -281,6 +285,24 @@ def demand_grown(before: Trust, after: Trust) -> None:
         other = after.authorities.get(certificate)
         if other is None or not _narrower(authority, other):
             raise _lost("a time-stamping authority that was replaced or revoked")
+
+
+def _demand_final(before: Trust, after: Trust) -> None:
+    """Demand that a revoked authority does not vouch for more of the ledger than was said when the revocation had taken effect.
+
+    Raises:
+        Integrity: ``trust.lost_key``.
+    """
+    if before.issued is None or after.issued is None:
+        return
+    for certificate, authority in before.authorities.items():
+        if authority.revoked_at is None or authority.ledger_size is None:
+            continue
+        known = before.issued - authority.revoked_at >= UNTIL_COVERED
+        size = after.authorities[certificate].ledger_size
+        grown = size is None or size > authority.ledger_size
+        if known and grown and after.issued - authority.revoked_at >= UNTIL_COVERED + _LAST_WORD:
+            raise _lost("the ledger's size at the revocation of a time-stamping authority")
 
 
 def demand_witnesses(before: Trust, after: Trust) -> None:
