@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from qcos.administration.trust import follow, held_of
 from qcos.app import open_keys
+from qcos.base.errors import Conflict
+from qcos.base.limits import KEY_EFFECT_S
 from qcos.db.engine import scope
 from qcos.evidence.succession import Held, hold, signing_keys, update
 from qcos.keys import store
@@ -17,7 +19,7 @@ from qcos.published import make_issuer
 from qcos.settings import Settings
 
 from .dying import Dying
-from .keys import rotate
+from .keys import revoke, rotate
 from .world import World
 
 TABLES = ("signing_key", "signing_key_state", "trust_document", "ledger_record", "ledger_entry")
@@ -104,3 +106,15 @@ def test_the_application_changes_no_document_that_was_published(world: World, tm
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             world.rows(statement)
     assert hold(held_of(chain(world)[0]).document).version == 1
+
+
+def test_a_revocation_that_waited_too_long_is_not_kept(world: World, tmp_path: Path) -> None:
+    """Processes would go on signing with the key after the instant at which it does not count any more."""
+    start(world, tmp_path)
+    before = everything(world)
+    with pytest.raises(Conflict) as refused:
+        revoke(world.engine, tmp_path, world.tenant, world.admin_hash, waited_s=KEY_EFFECT_S)
+    assert refused.value.code == "trust.overtaken"
+    assert everything(world) == before
+    revoke(world.engine, tmp_path, world.tenant, world.admin_hash, waited_s=-60)
+    assert assert_told(world).version == 2

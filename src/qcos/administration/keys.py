@@ -23,7 +23,7 @@ from qcos.administration.key_changes import (
 from qcos.administration.trust import Prepared, keep
 from qcos.base.canonical import digest
 from qcos.base.clock import now, rfc3339
-from qcos.base.errors import Denied, NotFound
+from qcos.base.errors import Conflict, Denied, NotFound
 from qcos.base.limits import KEY_LEASE_S
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -99,12 +99,23 @@ def revoke(act: Act, change: Revocation, successor: Prepared) -> list[KeyEntry]:
 
     Raises:
         NotFound: ``keys.unknown``.
-        Conflict: ``keys.changed_meanwhile``, ``trust.overtaken``.
+        Conflict: ``keys.changed_meanwhile``, ``trust.overtaken``; that also when it waited for so long that processes would
+            notice only after it took effect: evidence that they sign until then would not count.
     """
     _permit(act, "key.revoke", change.key_id)
     before = store.lock(act.connection).entries
     done = _write(act, before, change(before), change.reason)
     _keep(act, successor)
+    noticed = now() + dt.timedelta(seconds=KEY_LEASE_S)
+    if change.at < change.effect < noticed:
+        raise Conflict(
+            "trust.overtaken",
+            "the revocation waited too long before it could be kept",
+            subject=change.key_id,
+            expected=f"effect after {rfc3339(noticed)}",
+            got=rfc3339(change.effect),
+            hint="try again",
+        )
     return done
 
 

@@ -180,6 +180,7 @@ async def _succeed(
         except Conflict as error:
             if error.code != "trust.overtaken" or not left:
                 raise
+            ahead_s = max(ahead_s, 2 * (time.monotonic() - began))
 
 
 def _do(
