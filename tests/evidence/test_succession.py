@@ -250,6 +250,15 @@ def test_what_the_ledger_had_at_a_revocation_is_corrected_when_it_is_known(site:
     assert len(update(held, site.steps)) == 1
 
 
+@pytest.mark.parametrize("state", [{}, {"revokedAt": rfc3339(START), "reason": "stolen"}])
+def test_a_ledger_key_of_another_kind_is_refused_as_an_update(site: Site, state: dict[str, str]) -> None:
+    held = hold(site.documents[0])
+    raw = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    strange = {"vkey": str(Vkey(ORIGIN, COSIGNATURE_ED25519, raw)), "notBefore": rfc3339(START), **state}
+    document = site.drafted(ledger=[*site.content()["ledger"], strange])
+    refused("trust.update", held, [write_step(document, site.signers(list(signing_keys(held.trust))))])
+
+
 def test_an_outside_authority_may_go(site: Site) -> None:
     outside = Site(site.folder / "outside").content()["timestamp"]
     content = site.content()["timestamp"]

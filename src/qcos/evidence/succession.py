@@ -180,6 +180,8 @@ def read_step(item: Any) -> Step:  # Any: JSON from anybody
         if statement != expected or canonical(statement) != payload:
             raise ValueError("a canonical statement about its predicate, and nothing else")
         held = hold(document)
+        for key in held.trust.vkeys:  # one of a kind that no ledger of an installation has leads nowhere
+            ledger_key(key)
         if not held.version:
             raise ValueError("a document with a version")
     except (QcosError, ValueError, TypeError, KeyError, AttributeError) as error:
