@@ -5,7 +5,7 @@ from alembic import op
 from qcos.db import rls
 
 revision = "0021"
-down_revision = "0019"
+down_revision = "0020"
 
 
 def upgrade() -> None:
