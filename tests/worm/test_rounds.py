@@ -62,7 +62,13 @@ def test_a_store_that_is_away_and_back(site: Site, tmp_path: Path) -> None:
     site.act(1)
     (root / "worm" / "ledger").write_text("a file where the folder should be")
     assert archive.round().size == 0
-    assert site.violations(), "a finding is no failure: what was found is told, and the round goes on"
+    assert site.violations(), "what was found is told, and the round goes on"
+    stopped = rounds(site, store)
+    assert stopped.failing_since is not None and "ledger" in stopped.failure, (
+        "the ledger is not copied any more"
+    )
+    (root / "worm" / "ledger").unlink()
+    assert archive.round().size > 1
     assert rounds(site, store).failing_since is None
 
 

@@ -81,6 +81,7 @@ class Archive:
     _evidence: EvidenceCopies = field(init=False)
     _checked: bool = field(default=False, init=False)
     _failing: dt.datetime | None = field(default=None, init=False)
+    _stopped: str | None = field(default=None, init=False)  # why a round could not copy all there was
 
     def __post_init__(self) -> None:
         self._evidence = EvidenceCopies(self.engine, self.store, self._report)
@@ -90,7 +91,7 @@ class Archive:
 
         A name that holds other bytes, or a copy that the store does not protect, is a finding; what depends on it waits.
 
-        How it went is noted, for `qcos worm status` and the metric ``qcos.worm.failing``.
+        How it went is noted, for `qcos worm status` and the metric ``qcos.worm.failing``; one that could not copy all there was has failed.
 
         Raises:
             Invalid: ``worm.unprotected``: the store would let copies be changed; nothing was handed to it.
@@ -99,6 +100,7 @@ class Archive:
         instruments.set_archive_failing(
             self._failing or now()
         )  # should it hang, nobody will tell it at its end
+        self._stopped = None
         try:
             if not self._checked:
                 self.store.check()
@@ -107,7 +109,7 @@ class Archive:
         except Exception as error:
             self._note(str(error)[:_FAILURE] or type(error).__name__)
             raise
-        self._note(None)
+        self._note(self._stopped)
         return done
 
     def _note(self, failure: str | None) -> None:
@@ -156,6 +158,7 @@ class Archive:
         try:
             return copy()
         except Integrity as error:
+            self._stopped = self._stopped or str(error)[:_FAILURE]
             self._report([Finding(error.code, error.subject, str(error))])
             return nothing
 
