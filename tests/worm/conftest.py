@@ -112,9 +112,9 @@ def bucket_of(url: str, *, lock: bool = True) -> S3Store:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[FileStore]:
-    """A store in a folder; its files can be removed afterwards."""
+    """A store in a folder; its files, and those of other stores of the test, can be removed afterwards."""
     yield FileStore(tmp_path / "worm")
-    for path in (tmp_path / "worm").rglob("*"):
+    for path in tmp_path.rglob("*"):
         if path.is_file() and not path.is_symlink():
             _set_immutable(path, False)
 
