@@ -98,7 +98,7 @@ def test_a_round_that_hangs_is_seen_as_it_goes_on(site: Site, folder: FileStore)
         def check(self) -> Protection:
             while not seen or not seen[-1]:  # until time has passed
                 time.sleep(0.001)
-                seen += [observed.value for observed in instruments._observe_archive(CallbackOptions())]
+                seen.extend(one.value for one in instruments._observe_archive(CallbackOptions()))
             return super().check()
 
     began = now()
