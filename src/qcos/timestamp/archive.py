@@ -9,8 +9,9 @@ encryption, no algorithm of its own beside the token's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from asn1crypto import algos, cms, core
 
@@ -179,21 +180,7 @@ def read_record(encoded: bytes) -> EvidenceRecord:
     Raises:
         Integrity: ``timestamp.record``.
     """
-    if len(encoded) > MAX_RECORD_BYTES:
-        raise _unreadable(f"longer than {MAX_RECORD_BYTES} bytes")
-    try:
-        der.check(encoded)
-        parsed = _Record.load(encoded, strict=True)
-        version = parsed["version"].native
-        names = [one["algorithm"].native for one in parsed["digest_algorithms"]]
-        chains = tuple(tuple(_stamp(one) for one in chain) for chain in parsed["sequence"])
-        record = EvidenceRecord(chains, _hashes(chains, names))
-        again = record.encode()
-    except MALFORMED as error:
-        raise _unreadable(f"{type(error).__name__}: {error}") from None
-    if version != 1 or again != encoded:
-        raise _unreadable("not the one encoding of its content")
-    return record
+    return _read(encoded, _decode_record)
 
 
 def read_stamp(encoded: bytes) -> ArchiveStamp:
@@ -202,17 +189,33 @@ def read_stamp(encoded: bytes) -> ArchiveStamp:
     Raises:
         Integrity: ``timestamp.record``.
     """
+    return _read(encoded, lambda given: _stamp(_Stamp.load(given, strict=True)))
+
+
+Read = TypeVar("Read", EvidenceRecord, ArchiveStamp)
+
+
+def _decode_record(encoded: bytes) -> EvidenceRecord:
+    parsed = _Record.load(encoded, strict=True)
+    if parsed["version"].native != 1:
+        raise ValueError("not of version 1")
+    names = [one["algorithm"].native for one in parsed["digest_algorithms"]]
+    chains = tuple(tuple(_stamp(one) for one in chain) for chain in parsed["sequence"])
+    return EvidenceRecord(chains, _hashes(chains, names))
+
+
+def _read(encoded: bytes, decode: Callable[[bytes], Read]) -> Read:
     if len(encoded) > MAX_RECORD_BYTES:
         raise _unreadable(f"longer than {MAX_RECORD_BYTES} bytes")
     try:
         der.check(encoded)
-        stamp = _stamp(_Stamp.load(encoded, strict=True))
-        again = stamp.encode()
+        found = decode(encoded)
+        again = found.encode()
     except MALFORMED as error:
         raise _unreadable(f"{type(error).__name__}: {error}") from None
     if again != encoded:
         raise _unreadable("not the one encoding of its content")
-    return stamp
+    return found
 
 
 def _stamp(parsed: Any) -> ArchiveStamp:  # Any: asn1crypto
