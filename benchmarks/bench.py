@@ -59,13 +59,13 @@ CIRCUITS = {
     ),
 }
 ROLES = {
-    "qcos.api": "api",
-    "qcos.worker": "worker",
-    "qcos.duties": "duties",
+    "qcos: api": "api",
+    "qcos: worker aer": "worker",
+    "qcos: duties": "duties",
     "qcos.policy.engine": "policy_engine",
     "qcos.circuits.child": "circuit_reader",
     "qcos.drivers.aer.child": "aer",
-}  # by the module that a process runs
+}  # by the title of a process, or the module that it runs
 SHOTS = 1000
 PROJECT = "benchmark"
 
@@ -185,7 +185,7 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
     # What cannot be had for less: admission commits once; a sealed job has its share of grouped commits and one ML-DSA-65 signature.
     job_ms = per_job * commit_ms + sign_ms
     aer_ms = aer_alone_ms()
-    api = next(p for p in psutil.Process(ready["pid"]).children(recursive=True) if "qcos.api" in p.cmdline())
+    api = next(p for p in psutil.Process(ready["pid"]).children(recursive=True) if _role(p) == "api")
     console.print(
         f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, "
         f"{sign_ms:.3f} ms an ML-DSA-65 signature[/]"
@@ -305,14 +305,18 @@ def cpu_times(pid: int, data: Path) -> dict[str, float]:
     postmaster = int((data / "postgres" / "cluster" / "postmaster.pid").read_text().splitlines()[0])
     for process in [*psutil.Process(pid).children(recursive=True), *psutil.Process(postmaster).children()]:
         try:
-            line = process.cmdline()
-            module = next((part for part in line if part in ROLES), None)
-            role = ROLES[module] if module else "postgres" if "postgres" in process.name() else None
+            role = _role(process)
             if role is not None:
                 used[role] = used.get(role, 0.0) + sum(process.cpu_times()[:2])
         except psutil.Error:
             continue
     return used
+
+
+def _role(process: psutil.Process) -> str | None:
+    line = [part.rstrip() for part in process.cmdline()]
+    named = next((part for part in line if part in ROLES), None)
+    return ROLES[named] if named else "postgres" if "postgres" in process.name() else None
 
 
 def admin_url(data: Path) -> str:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
+from setproctitle import setproctitle
 
 from qcos.administration.anchor import Anchoring
 from qcos.administration.keys import announce
@@ -35,7 +36,6 @@ from qcos.app import (
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Integrity, QcosError, Unavailable
 from qcos.base.limits import ERASURE_INTERVAL_S, RENEWAL_INTERVAL_S
-from qcos.base.process import die_with_parent
 from qcos.db.engine import make_engine
 from qcos.jobs.erase import erase_due
 from qcos.jobs.recover import recover
@@ -45,7 +45,7 @@ from qcos.keys.live import LiveKeyring
 from qcos.keys.model import Keyring
 from qcos.published import make_issuer, publish_trust
 from qcos.secrecy.unlock import TenantKeys
-from qcos.settings import Settings, read_settings
+from qcos.settings import Settings
 from qcos.telemetry import configure, instruments, shutdown
 
 _log = logging.getLogger("qcos.duties")
@@ -57,6 +57,7 @@ _SETTLE_S = (
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM."""
+    setproctitle("qcos: duties")
     configure("qcos-duties")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -235,8 +236,3 @@ def _fatal(stop: threading.Event, duty: Callable[[], None]) -> None:
         sys.stderr.flush()
         os._exit(1)
     stop.set()
-
-
-if __name__ == "__main__":
-    die_with_parent()
-    run(read_settings())

@@ -3,34 +3,43 @@
 A supervisor starts the embedded PostgreSQL, brings the schema up to date, makes the first tenant, and keeps the processes running: API,
 duties (ledger and recovery), one worker for each driver. Any of them may be killed at any moment: it is started again on the same data.
 When the supervisor itself is killed its children end with it, PostgreSQL stays, and the next ``qcos up`` takes everything over.
+
+The supervisor loads the code once and forks, as PostgreSQL's postmaster does: a process is there in milliseconds instead of seconds, and
+all share what was loaded. Therefore the supervisor itself starts no thread and opens no key: what needs one is done in a process apart.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from pydantic import SecretStr
 
+from qcos import duties, telemetry, worker
 from qcos.administration import installation
 from qcos.administration.trust import follow
+from qcos.api import main as api
 from qcos.app import make_sequencer, open_keys, open_keystore
 from qcos.backends import store as backends
 from qcos.base.clock import now
-from qcos.base.errors import Conflict, Integrity, Unavailable
+from qcos.base.errors import Conflict, Integrity, QcosError, Unavailable
 from qcos.base.process import die_with_parent
 from qcos.db import embedded
 from qcos.db.engine import make_engine, scope
@@ -40,6 +49,9 @@ from qcos.ledger.publish import read_status
 from qcos.published import make_issuer, publish_trust
 from qcos.settings import Settings, read_settings
 
+Result = TypeVar("Result")
+_FORK = multiprocessing.get_context("fork")
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
 _READY_S = 120.0
 _STOP_S = 15.0
@@ -49,11 +61,11 @@ _SLOWEST_RESTART_S = 5.0
 
 @dataclass(slots=True)
 class Child:
-    """A process that is kept running."""
+    """A process that is kept running: what it is called, and what it does until it is told to stop."""
 
     name: str
-    command: list[str]
-    process: subprocess.Popen[bytes] | None = None
+    run: Callable[[], None]
+    process: ForkProcess | None = None
     started: float = 0.0
     failures: int = 0
     not_before: float = 0.0
@@ -106,15 +118,14 @@ def main(
         update={k: v for k, v in {"port": port, "host": host}.items() if v is not None}
     )
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    names = list(drivers) if drivers else installed_drivers()
+    names = list(drivers) if drivers else sorted(load_installed())
     with _only_one(settings.data), _listening(settings) as listener:
         url = f"http://{settings.host}:{listener.getsockname()[1]}"
-        open_keystore(settings)  # a token that is away is said before anything starts
+        _apart(lambda: _look_at_keystore(settings))  # a token that is away is said before anything starts
         server, settings = _database(settings)
-        token_file, trust_file = _prepare(settings)
+        token_file, trust_file = _apart(lambda: _prepare(settings))
         stop = _stop_signals()
-        children = _children(names, listener)
-        supervisor = _Supervisor(settings, children, listener, server, stop)
+        supervisor = _Supervisor(settings, _children(names, listener), server, stop)
         try:
             if supervisor.until(lambda: _answers(settings, url, names)):
                 ready = Ready(url, token_file, trust_file, os.getpid())
@@ -125,17 +136,14 @@ def main(
             supervisor.stop()
 
 
-def installed_drivers() -> list[str]:
-    """Return the names of the drivers whose SDKs are installed."""
-    return sorted(load_installed())
-
-
 def _children(drivers: Sequence[str], listener: socket.socket) -> list[Child]:
-    python = [sys.executable, "-m"]
+    def serve_driver(name: str) -> Callable[[], None]:
+        return lambda: worker.work(read_settings(), [name])
+
     return [
-        Child("api", [*python, "qcos.api", str(listener.fileno())]),
-        Child("duties", [*python, "qcos.duties"]),
-        *(Child(f"worker-{name}", [*python, "qcos.worker", name]) for name in drivers),
+        Child("api", lambda: api.serve(read_settings(), fd=listener.fileno())),
+        Child("duties", lambda: duties.run(read_settings())),
+        *(Child(f"worker-{name}", serve_driver(name)) for name in drivers),
     ]
 
 
@@ -146,23 +154,22 @@ class _Supervisor:
         self,
         settings: Settings,
         children: Sequence[Child],
-        listener: socket.socket,
         server: embedded.EmbeddedServer | None,
         stop: list[bool],
     ) -> None:
         self._settings = settings
         self._children = children
-        self._listener = listener
         self._server = server
         self._stop = stop
         self._database_away: float | None = None
         self._logs = settings.data / "logs"
         self._logs.mkdir(exist_ok=True)
-        self._env = os.environ | {
+        self._env = {
             "QCOS_DATA": str(settings.data),
             "QCOS_DATABASE_URL": settings.database_url.get_secret_value(),
             "QCOS_ORIGIN": settings.origin,
         }
+        gc.freeze()  # what is loaded stays, and stays shared with the children
 
     def until(self, done: Callable[[], bool]) -> bool:
         """Keep everything running until ``done``; False when told to stop first."""
@@ -186,7 +193,7 @@ class _Supervisor:
         if self._server is not None and embedded.running_pid(self._server.directory) is None:
             self._start_database(self._server)
         for child in self._children:
-            if child.process is not None and child.process.poll() is None:
+            if child.process is not None and child.process.exitcode is None:
                 continue
             if child.process is not None:
                 lived = time.monotonic() - child.started
@@ -212,34 +219,85 @@ class _Supervisor:
         log = self._logs / f"{child.name}.log"
         if log.exists() and log.stat().st_size > 50_000_000:
             log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as sink:
-            child.process = subprocess.Popen(
-                child.command,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                env=self._env,
-                pass_fds=[self._listener.fileno()] if child.name == "api" else [],
-                process_group=0,
-                preexec_fn=die_with_parent,  # before its imports: a supervisor killed meanwhile would leave an orphan
-            )
+        child.process = _FORK.Process(
+            target=_live, args=(child, log, self._env, os.getpid()), name=child.name
+        )
+        with _no_signals():
+            child.process.start()
         child.started = time.monotonic()
 
     def stop(self) -> None:
         """Ask the children to end, workers first so that jobs in hand are finished; then stop PostgreSQL."""
         for group in (["worker"], ["duties", "api"]):
-            members = [c for c in self._children if c.process is not None and c.name.split("-")[0] in group]
-            for child in members:
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.terminate()  # type: ignore[union-attr] # filtered above
+            members = [c.process for c in self._children if c.process and c.name.split("-")[0] in group]
+            for process in members:
+                process.terminate()
             deadline = time.monotonic() + _STOP_S
-            for child in members:
-                try:
-                    child.process.wait(max(0.1, deadline - time.monotonic()))  # type: ignore[union-attr]
-                except subprocess.TimeoutExpired:
-                    child.process.kill()  # type: ignore[union-attr]
+            for process in members:
+                process.join(max(0.1, deadline - time.monotonic()))
+                if process.exitcode is None:
+                    process.kill()
+                    process.join()
         if self._server is not None:
             embedded.stop(self._server.directory)
+
+
+def _live(child: Child, log: Path, env: dict[str, str], supervisor: int) -> None:
+    """Be a child: its own group of processes, log and signals; it ends with the supervisor."""
+    die_with_parent()
+    if os.getppid() != supervisor:  # it was killed a moment ago
+        return
+    os.setpgid(0, 0)
+    with open(os.devnull, "rb") as nothing, log.open("ab") as sink:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+    os.environ.update(env)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    try:
+        child.run()
+    finally:
+        telemetry.shutdown()
+
+
+def _apart(work: Callable[[], Result]) -> Result:
+    """Do something in a process of its own, so that nothing it opens is handed on to the children.
+
+    Raises:
+        QcosError: What the work raised.
+        Unavailable: ``up.failed`` when the process ended before it was done.
+    """
+    receiver, sender = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_tell, args=(work, sender))
+    process.start()
+    sender.close()
+    with receiver:
+        try:
+            told = receiver.recv()
+        except EOFError:
+            raise Unavailable(
+                "up.failed", "the installation cannot be prepared", hint="see the error above"
+            ) from None
+        finally:
+            process.join()
+    if isinstance(told, QcosError):
+        raise told
+    result: Result = told
+    return result
+
+
+def _tell(work: Callable[[], object], sender: Connection) -> None:
+    die_with_parent()
+    try:
+        sender.send(work())
+    except QcosError as error:
+        sender.send(error)
+
+
+def _look_at_keystore(settings: Settings) -> None:
+    open_keystore(settings)
 
 
 def _database(settings: Settings) -> tuple[embedded.EmbeddedServer | None, Settings]:
@@ -307,7 +365,7 @@ def _answers(settings: Settings, url: str, drivers: Sequence[str]) -> bool:
 def _only_one(data: Path) -> Iterator[None]:
     with (data / "up.lock").open("a+") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not `flock`: children would hold it, too
         except BlockingIOError:
             raise Conflict(
                 "up.running",
@@ -339,14 +397,24 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+@contextlib.contextmanager
+def _no_signals() -> Iterator[None]:
+    """Let a stop wait: what arrives while a child is made would meet the supervisor's handlers in it, and be lost."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+
+
 def _stop_signals() -> list[bool]:
     stop: list[bool] = []
 
     def note(_number: int, _frame: FrameType | None) -> None:
         stop.append(True)
 
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
+    for number in _STOPPING:
+        signal.signal(number, note)
     return stop
 
 

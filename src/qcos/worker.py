@@ -7,23 +7,23 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 
 import uvloop
+from setproctitle import setproctitle
 
 from qcos.app import make_execution
 from qcos.backends import store as backends
 from qcos.backends.declare import Declared, declare
 from qcos.base.clock import now
 from qcos.base.errors import Unavailable
-from qcos.base.process import collect_rarely, die_with_parent, take_long_turns
+from qcos.base.process import collect_rarely, take_long_turns
 from qcos.db import queue
 from qcos.db.engine import scope
 from qcos.drivers.contract import Driver
 from qcos.jobs.execute import Execution
-from qcos.settings import Settings, read_settings
+from qcos.settings import Settings
 from qcos.telemetry import configure, shutdown
 
 _log = logging.getLogger("qcos.worker")
@@ -32,6 +32,7 @@ _TOUCH_S = 5.0  # a backend whose driver's worker was not heard of for 30 s coun
 
 def work(settings: Settings, drivers: Sequence[str]) -> None:
     """Run a worker until SIGTERM; jobs in hand are finished first."""
+    setproctitle(f"qcos: worker {' '.join(drivers)}")
     configure("qcos-worker")
     take_long_turns()
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -112,8 +113,3 @@ def _touch(
         for name, listed in described.items():
             depths = {backend.name: waiting.get(f"run:{name}", 0) for backend in listed}
             backends.touch(connection, name, now(), depths)
-
-
-if __name__ == "__main__":
-    die_with_parent()
-    work(read_settings(), sys.argv[1:])

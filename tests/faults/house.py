@@ -26,7 +26,7 @@ from .world import until
 
 QCOS = str(Path(sys.executable).parent / "qcos")
 BUDGET_USD = Decimal("1000.00")
-MODULES = {"api": "qcos.api", "duties": "qcos.duties", "worker": "qcos.worker"}
+TITLES = {"api": "qcos: api", "duties": "qcos: duties", "worker": "qcos: worker aer"}
 
 
 @dataclass(frozen=True)
@@ -122,19 +122,18 @@ class House:
         if name == "postgres":
             return embedded.running_pid(self.data / "postgres")
         for process in processes().values():
-            if process.parent == self.up.pid and f"-m {MODULES[name]} " in process.command + " ":
+            if process.parent == self.up.pid and process.command.rstrip() == TITLES[name]:
                 return process.pid
         return None
 
     def children(self) -> set[int]:
         """Return the processes of this folder's installation, whoever their parent is; PostgreSQL's are not among them."""
-        mark = f"QCOS_DATA={self.data}".encode()
+        logs = self.data.resolve() / "logs"
         found = set()
-        for process in processes().values():
+        for pid in processes():
             with suppress(OSError):
-                environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-                if " -m qcos." in process.command and mark in environment:
-                    found.add(process.pid)
+                if Path(f"/proc/{pid}/fd/2").readlink().is_relative_to(logs):
+                    found.add(pid)
         return found
 
     def running(self, name: str) -> int:
@@ -169,7 +168,7 @@ class House:
         }
         with (self.data / "logs" / "second.log").open("ab") as sink:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "qcos.worker", "aer"], env=environment, stdout=sink, stderr=sink
+                [QCOS, "worker", "--drivers", "aer"], env=environment, stdout=sink, stderr=sink
             )
         try:
             yield worker

@@ -24,6 +24,7 @@ from .tree import ROOT
 # contract -> what is planted: one import that it alone forbids
 ONE = {
     "layers": ("qcos.routing.score", "from qcos.jobs import model"),
+    "the command line knows the API by its address": ("qcos.cli.job", "from qcos.api import main"),
     "the offline verifier needs no server": ("qcos.evidence.verify", "import sqlalchemy"),
     "the verifier opens no connection": ("qcos.ledger.verify", "import httpx"),
     "vendor SDKs live in their driver": ("qcos.jobs.execute", "import qiskit_aer"),

@@ -51,12 +51,9 @@ class Installation:
 
     def process(self, name: str) -> psutil.Process:
         """Return a child of the supervisor: ``api``, ``duties``, ``worker-aer``."""
-        words = {"api": ["qcos.api"], "duties": ["qcos.duties"]}.get(name) or [
-            "qcos.worker",
-            name.removeprefix("worker-"),
-        ]
+        title = f"qcos: {name.replace('-', ' ', 1)}"
         for child in psutil.Process(self.pid).children():
-            if child.cmdline()[2 : 2 + len(words)] == words:
+            if " ".join(child.cmdline()).rstrip() == title:
                 return child
         raise LookupError(name)
 

@@ -7,6 +7,7 @@ statuses.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,6 +77,10 @@ class QcosError(Exception):
             **self.details,
         }
         return {k: v for k, v in members.items() if v not in ("", [], None)}
+
+    def __reduce__(self) -> tuple[Any, ...]:  # Any: as the standard library types it
+        """Let an error pass from one process to another."""
+        return copyreg.__newobj__, (type(self), self.message), self.__dict__  # type: ignore[attr-defined] # undocumented in its types only
 
     def __str__(self) -> str:
         parts = [self.message]

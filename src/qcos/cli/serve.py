@@ -46,10 +46,10 @@ def run_worker(drivers: Drivers = None, as_json: AsJson = False) -> None:
     The database and the folder of the keys are found by the server's settings (QCOS_DATABASE_URL, QCOS_DATA).
     """
     with server_extra("qcos worker"):
+        from qcos.drivers.registry import load_installed
         from qcos.settings import read_settings  # the server's packages are optional, and slow to import
-        from qcos.up import installed_drivers
         from qcos.worker import work
-    work(read_settings(), _names(drivers) or installed_drivers())
+    work(read_settings(), _names(drivers) or sorted(load_installed()))
 
 
 def _names(text: str | None) -> list[str]:
