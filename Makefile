@@ -4,6 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# Compiled modules are kept whatever the shell says: each of hundreds of processes would compile two hundred of ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install components demo serve test check bench bench-tsa bench-ledger docs clean locks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,5 @@ from .world import World
 
 
 @pytest.fixture
-def world(engine: sa.Engine, tmp_path: Path) -> Iterator[World]:
-    made = World.make(engine, tmp_path / "keys", [BACKEND])
-    yield made
-    made.close()
+def world(engine: sa.Engine, tmp_path: Path) -> World:
+    return World.make(engine, tmp_path / "keys", [BACKEND])

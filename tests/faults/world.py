@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -86,6 +88,15 @@ def make_execution(
     )
 
 
+@cache
+def _killable() -> tuple[CircuitReader, PolicyEngine]:
+    """The processes that read circuits and ask policies: one of each for all tests of a process, since neither knows whom it works for."""
+    reader, engine = CircuitReader(1), PolicyEngine(1, 10.0)
+    atexit.register(reader.close)
+    atexit.register(engine.close)
+    return reader, engine
+
+
 @dataclass(frozen=True)
 class World:
     """One tenant, and the admission of its jobs."""
@@ -117,18 +128,13 @@ class World:
             connection.exec_driver_sql("update qcos.ledger_state set moved = now() + interval '30 minutes'")
         admission = Admission(
             engine,
-            CircuitReader(1),
-            PolicyEngine(1, 10.0),
+            *_killable(),
             ActiveBundles(),
             Catalogue(engine),
             shipped_book(),
             keys_of(engine, keys),
         )
         return cls(engine, tenant, minted.hash, admin_hash, keys, admission)
-
-    def close(self) -> None:
-        self.admission.policy.close()
-        self.admission.circuits.close()
 
     def admit(self, key: str | None = None, **execution: Any) -> Admitted:
         with scope(self.engine, None) as connection:

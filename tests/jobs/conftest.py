@@ -15,10 +15,8 @@ from qcos.db.queue import Task
 
 
 @pytest.fixture
-def world(engine: sa.Engine, tmp_path: Path) -> Iterator[World]:
-    made = World.make(engine, tmp_path / "keys", [BACKEND])
-    yield made
-    made.close()
+def world(engine: sa.Engine, tmp_path: Path) -> World:
+    return World.make(engine, tmp_path / "keys", [BACKEND])
 
 
 @pytest.fixture
