@@ -25,6 +25,7 @@ from qcos.api.main import create_app
 from qcos.app import Api, make_api
 from qcos.backends import store as backends
 from qcos.backends.model import Backend
+from qcos.base import tls
 from qcos.base.clock import now
 from qcos.base.impatient import served
 from qcos.db.engine import scope
@@ -88,7 +89,7 @@ class _To(httpx.HTTPTransport):
     """Brings requests to a port of this machine, whatever host they name."""
 
     def __init__(self, port: int) -> None:
-        super().__init__()
+        super().__init__(verify=tls.trusted("http://127.0.0.1"))
         self._port = port
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from qcos.administration.installation import create_tenant
 from qcos.administration.recorded import SCHEMA, faults
+from qcos.base import tls
 from qcos.client import Client
 from qcos.db.engine import scope
 from qcos.ledger import store as ledger
@@ -121,7 +122,8 @@ class House:
 
     def qcos_get(self, path: str) -> httpx.Response:
         """Get something as anybody, without a token."""
-        return httpx.get(self.qcos.url + path, timeout=PATIENT_S, trust_env=False)
+        url = self.qcos.url + path
+        return httpx.get(url, timeout=PATIENT_S, trust_env=False, verify=tls.trusted(url))
 
     def run(self, spec: dict[str, Any] | None = None, who: Person | None = None) -> dict[str, Any]:
         """Submit a job, wait for its end and return it; it must have completed."""
@@ -196,6 +198,7 @@ def _person(qcos: Installation, name: str, role: str | None, token: str, token_i
         headers={"Authorization": f"Bearer {token}"},
         timeout=PATIENT_S,
         trust_env=False,
+        verify=tls.trusted(qcos.url),
     )
     return Person(name, role, token, token_id, Client(qcos.url, token, PATIENT_S), http)
 
@@ -210,6 +213,7 @@ def furnish(qcos: Installation) -> Iterator[House]:
         headers={"Authorization": f"Bearer {made.token}"},
         timeout=PATIENT_S,
         trust_env=False,
+        verify=tls.trusted(qcos.url),
     ).json()["token"]
     admin = _person(qcos, "user:admin", "quantum-admin", made.token, token_id)
     project, team, cost_center = f"project-{mark}", f"team-{mark}", f"CC-{mark}"

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from qcos.base import tls
 from qcos.base.clock import now, parse_rfc3339
 from qcos.db.engine import scope
 from qcos.identity import store as identity
@@ -20,7 +21,8 @@ from .house import PATIENT_S, House
 
 def _ask(house: House, header: str | None, path: str = "/whoami") -> httpx.Response:
     headers = {"Authorization": header} if header is not None else {}
-    return httpx.get(f"{house.qcos.url}/v1{path}", headers=headers, timeout=PATIENT_S, trust_env=False)
+    url = f"{house.qcos.url}/v1{path}"
+    return httpx.get(url, headers=headers, timeout=PATIENT_S, trust_env=False, verify=tls.trusted(url))
 
 
 def unauthorized(response: httpx.Response, code: str) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from qcos.base import tls
+
 QCOS = str(Path(sys.executable).parent / "qcos")
 QUERY = {"Content-Type": "application/timestamp-query"}
 
@@ -27,7 +29,9 @@ class Tsa:
     process: subprocess.Popen[str]
 
     def post(self, body: bytes, path: str = "/", headers: Mapping[str, str] = QUERY) -> httpx.Response:
-        return httpx.post(self.url + path, content=body, headers=dict(headers), timeout=120)
+        return httpx.post(
+            self.url + path, content=body, headers=dict(headers), timeout=120, verify=tls.trusted(self.url)
+        )
 
     def reply(self, query: bytes) -> bytes:
         answer = self.post(query)
@@ -36,7 +40,7 @@ class Tsa:
         return answer.content
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=120)
+        return httpx.get(self.url + path, timeout=120, verify=tls.trusted(self.url))
 
 
 @contextlib.contextmanager

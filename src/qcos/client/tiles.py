@@ -6,6 +6,7 @@ from typing import Final
 
 import httpx
 
+from qcos.base import tls
 from qcos.base.errors import Integrity, Invalid, Unavailable
 from qcos.base.hosts import is_loopback
 from qcos.base.limits import CLIENT_TIMEOUT_S, MAX_ENTRY_BYTES, MAX_NOTE_BYTES
@@ -39,8 +40,12 @@ class LogTiles:
                 expected="http(s)://host[:port][/prefix]",
             )
         self.url = url.rstrip("/") if parsed.path.strip("/") else f"{url.rstrip('/')}/v1/ledger"
+        environment = not is_loopback(parsed.host)
         self._http = httpx.Client(
-            timeout=CLIENT_TIMEOUT_S, follow_redirects=False, trust_env=not is_loopback(parsed.host)
+            timeout=CLIENT_TIMEOUT_S,
+            follow_redirects=False,
+            trust_env=environment,
+            verify=tls.trusted(parsed, trust_env=environment),
         )
         self._kept: dict[Address, Pyramid] = {}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from qcos.base import tls
 from qcos.base.errors import Invalid, Limit, QcosError, Unavailable
 from qcos.base.hosts import is_loopback
 from qcos.base.limits import CLIENT_ANSWER_BYTES
@@ -69,15 +70,16 @@ class Transport:
         }
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        # A proxy of the environment never serves loopback.
+        environment = not is_loopback(httpx.URL(self.base).host)
         self._http = httpx.Client(
             base_url=self.base,
             headers=headers,
             timeout=timeout_s,
             limits=httpx.Limits(keepalive_expiry=_IDLE_S),
             follow_redirects=False,  # a redirect could carry the token away
-            trust_env=not is_loopback(
-                httpx.URL(self.base).host
-            ),  # a proxy of the environment never serves loopback
+            trust_env=environment,
+            verify=tls.trusted(self.base, trust_env=environment),
         )
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import httpx
 
+from qcos.base import tls
 from qcos.base.errors import Integrity, Invalid, QcosError, Unavailable
 from qcos.base.hosts import is_loopback
 from qcos.base.limits import MAX_CLOCK_DRIFT_S, MAX_NOTE_BYTES, WITNESS_GRACE_S, WITNESS_TIMEOUT_S
@@ -173,12 +174,14 @@ class _Asked:
                 got=url[:200],
                 expected="http(s)://host/prefix",
             )
+        environment = not is_loopback(parsed.host)  # a proxy of the environment never serves loopback
         self.http = httpx.Client(
             timeout=timeout_s,
             limits=httpx.Limits(keepalive_expiry=30.0),
             follow_redirects=False,
             headers={"Accept-Encoding": "identity"},  # what is packed has no bound until it is unpacked
-            trust_env=not is_loopback(parsed.host),  # a proxy of the environment never serves loopback
+            trust_env=environment,
+            verify=tls.trusted(parsed, trust_env=environment),
         )
 
     def told(self, outcome: Outcome, detail: str = "", **more: Any) -> Told:  # Any: members of `Told`

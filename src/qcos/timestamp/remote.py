@@ -15,6 +15,7 @@ from typing import Final
 import httpx
 from asn1crypto import cms, core, tsp
 
+from qcos.base import tls
 from qcos.base.errors import Integrity
 from qcos.base.limits import MAX_CLOCK_DRIFT_S
 from qcos.timestamp.authority import NoTime
@@ -78,7 +79,7 @@ class RemoteAuthority:
         self._timeout_s = timeout_s
         self._wall = wall
         self._monotonic = monotonic
-        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False)
+        self._client = httpx.Client(timeout=timeout_s, follow_redirects=False, verify=tls.trusted(url))
 
     def stamp_digest(self, digest: bytes, hash_name: str = "sha512") -> bytes:
         """Return a DER TimeStampToken over a digest.

@@ -21,6 +21,7 @@ from opentimestamps.core.serialize import BytesSerializationContext
 from opentimestamps.core.timestamp import Timestamp
 
 from ledger.conftest import make_signers
+from qcos.base import tls
 from qcos.ledger.checkpoint import Checkpoint
 
 SIGNERS = make_signers()
@@ -41,7 +42,7 @@ class Node:
 
     def call(self, method: str, *parameters: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
-        return httpx.post(self.url, json=body, timeout=60).json()["result"]
+        return httpx.post(self.url, json=body, timeout=60, verify=tls.trusted(self.url)).json()["result"]
 
     def fund(self, address: str) -> None:
         self.call("anvil_setBalance", address, hex(10**18))

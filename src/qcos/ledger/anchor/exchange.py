@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx
 
+from qcos.base import tls
 from qcos.base.errors import Unavailable
 from qcos.base.limits import ANCHOR_EXCHANGE_S
 
@@ -44,7 +45,12 @@ def exchange(
     body = bytearray()
     try:
         with httpx.stream(
-            method, url, content=content, headers=plain, timeout=min(_SILENCE_S, timeout_s)
+            method,
+            url,
+            content=content,
+            headers=plain,
+            timeout=min(_SILENCE_S, timeout_s),
+            verify=tls.trusted(url),
         ) as answer:
             for chunk in answer.iter_raw():
                 body += chunk
