@@ -31,7 +31,7 @@ def test_from_configuration_to_offline_verification(
         "QCOS_ANCHOR_ETHEREUM_CONFIRMATIONS": "1",
         "QCOS_ANCHOR_LOOK_S": "0.2",
     }
-    with running(tmp_path / "data", "", variables) as qcos:
+    with running(tmp_path / "data", "aer", variables) as qcos:
         trust = tmp_path / "trust.json"
         trust.write_bytes(qcos.trust_file.read_bytes())
         deadline = time.monotonic() + 120

@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[Path]:
 def site(tmp_path: Path, store: Path) -> Iterator[tuple[Installation, Path]]:
     """An installation that copies to a folder."""
     variables = {"QCOS_WORM": f"file:{store}", "QCOS_WORM_INTERVAL_S": "3600"}
-    with running(tmp_path / "data", "", variables) as qcos:
+    with running(tmp_path / "data", "aer", variables) as qcos:
         yield qcos, store
 
 
@@ -116,7 +116,7 @@ def test_a_store_that_is_not_there_holds_up_nothing(
         "QCOS_WORM_INTERVAL_S": "0.2",
     }
     variables |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}
-    with running(tmp_path / "data", "", variables) as qcos:
+    with running(tmp_path / "data", "aer", variables) as qcos:
         for _ in range(600):
             lines = [line for line in qcos.log("duties") if "nothing was copied" in json.dumps(line)]
             if lines:
