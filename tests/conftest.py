@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
+from qcos.base.process import collect_rarely
 from qcos.db import embedded
 from qcos.db.engine import make_engine
 from qcos.db.migrate import migrate
@@ -64,6 +65,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterat
             yield server
         finally:
             embedded.stop(Path(folder))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage rarely, and never among what the tests themselves have loaded."""
+    collect_rarely()
 
 
 def pytest_runtest_setup() -> None:
