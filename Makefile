@@ -35,8 +35,8 @@ demo: install ## The story: two governed jobs, evidence, proof, refusals
 serve: install ## Run QCOS on ./.data until stopped
 	@$(BIN)/qcos up --data .data
 
-test: install components ## All tests, real components, on two cores
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: install components ## All tests, real components; three workers keep two cores busy while tests wait
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: install ## Format, lint, types, layers
 	@$(BIN)/ruff format --check .

@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sequential", type=int, default=300, help="jobs of the one client")
     parser.add_argument("--parallel", type=int, default=2000, help="jobs of all clients together")
-    parser.add_argument("--clients", type=int, default=6)
+    parser.add_argument("--clients", type=int, default=16, help="clients of the second part, at once")
     parser.add_argument("--output", type=Path, default=Path("build/bench.json"))
     given = parser.parse_args()
     console = Console(width=118)
@@ -187,7 +187,7 @@ def measure(ready: dict[str, Any], data: Path, given: argparse.Namespace, consol
     aer_ms = aer_alone_ms()
     api = next(p for p in psutil.Process(ready["pid"]).children(recursive=True) if _role(p) == "api")
     console.print(
-        f"[dim]{machine()}; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, "
+        f"[dim]{machine()}; {given.clients} clients; {per_job:.2f} commits a job, {commit_ms:.3f} ms a commit, "
         f"{sign_ms:.3f} ms an ML-DSA-65 signature[/]"
     )
     return [

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qcos.base.limits import HEARTBEAT_TIMEOUT_S
@@ -166,3 +167,18 @@ def test_a_worker_that_stood_still_finds_its_jobs_done_and_lets_go(inhabited: tu
     assert house.pid("worker") == stopped
     # Twice where all goes well; a machine that stands still makes the second one's heartbeat late, too.
     assert max(attempts(house, jobs)) >= 2
+
+
+def test_the_supervisor_holds_nothing_that_a_fork_would_hand_on(inhabited: tuple[House, Client]) -> None:
+    """One thread; of files the lock alone, which no child holds; of sockets the one it listens with."""
+    house, _ = inhabited
+    supervisor = psutil.Process(house.up.pid)
+    assert supervisor.num_threads() == 1
+    lock, ports = str(house.data / "up.lock"), {one.status for one in supervisor.net_connections("all")}
+    assert [file.path for file in supervisor.open_files() if file.path.startswith(str(house.data))] == [lock]
+    assert ports == {psutil.CONN_LISTEN}
+    table = Path("/proc/locks").read_text().splitlines()
+    inode = (house.data / "up.lock").stat().st_ino
+    assert [line.split()[4] for line in table if line.split()[-3].endswith(f":{inode}")] == [
+        str(supervisor.pid)
+    ]
