@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +204,34 @@ def test_show_tells_keys_periods_version_and_digest(run: Run, site: Site, trust:
     assert shown["digest"] in text and "2027-01-01" in text
     trust.write_text("{}")
     assert run("trust", "show", trust, "--json").error()["code"] == "trust.malformed"
+
+
+def test_two_at_once_take_one_step_after_the_other(site: Site, trust: Path, tmp_path: Path) -> None:
+    """The slower one holds an older list of updates: it reads what the faster one wrote, and takes nothing back."""
+    updates = tmp_path / "updates.json"
+    updates.write_text(json.dumps({"items": site.steps[:2]}))
+    command = [
+        str(Path(sys.executable).parent / "qcos"),
+        "trust",
+        "update",
+        "--trust",
+        str(trust),
+        "--from",
+        str(updates),
+        "--json",
+    ]
+    with trust.open("rb") as faster:
+        fcntl.flock(faster, fcntl.LOCK_EX)
+        slower = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        waiting = f" {slower.pid} "
+        while waiting not in "".join(
+            line for line in Path("/proc/locks").read_text().splitlines() if "->" in line
+        ):
+            assert slower.poll() is None, slower.communicate()
+            time.sleep(0.01)
+        newest = tmp_path / "newest"
+        newest.write_text(json.dumps(site.documents[2]))
+        newest.rename(trust)
+    out, err = slower.communicate(timeout=60)
+    assert (slower.returncode, json.loads(err)["code"]) == (10, "trust.rollback"), out
+    assert json.loads(trust.read_text()) == site.documents[2]

@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -96,6 +96,26 @@ def replace_file(file: Path, data: bytes) -> None:
             making.unlink(missing_ok=True)
     except OSError as error:
         raise Invalid("cli.file", f"cannot write the file: {error.strerror}", subject=str(file)) from None
+
+
+@contextmanager
+def alone_with(file: Path) -> Iterator[None]:
+    """Have a file to oneself among commands that replace it: the next one reads what this one wrote, and none undoes another's step.
+
+    What is no file, or lies where there are no locks, is had as it is.
+    """
+    import fcntl  # not there where there is no such lock, and no server either
+
+    with ExitStack() as held:
+        while file.is_file():
+            try:
+                handle = held.enter_context(file.open("rb"))
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(handle.fileno()), file.stat()):
+                    break  # nobody replaced it while we waited
+            except OSError:  # whoever reads it next says what is wrong with it
+                break
+        yield
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from qcos.base.errors import Integrity
 from qcos.base.limits import CLIENT_ANSWER_BYTES
 from qcos.cli.job_view import instant
 from qcos.cli.listing import Column, of, show_items
-from qcos.cli.options import AsJson, Trust, read_object, replace_file, write_file
+from qcos.cli.options import AsJson, Trust, alone_with, read_object, replace_file, write_file
 from qcos.cli.output import emit, members, plain, write
 from qcos.client import from_environment
 from qcos.client.model import Json
@@ -97,20 +97,17 @@ def follow(
 
     The server, or the file, need not be trusted. What does not follow is refused, with its own exit code, and nothing is written.
     """
-    held = hold(read_object(trust))
-    if source is not None:
-        steps = list(update(held, _items(read_object(source, at_most=CLIENT_ANSWER_BYTES))))
-    else:
-        with from_environment() as client:
-            steps = _follow(held, client.trust_updates(max(held.version - 1, 0)))
-    newest = steps[-1] if steps else held
-    if not accept_witnesses:
-        demand_witnesses(held.trust, newest.trust)
-    if not accept_countersigner:
-        demand_countersigner((held, *steps))
     file = output or trust
-    if steps or output is not None:
-        replace_file(file, _text(newest.document))
+    with alone_with(trust):
+        held = hold(read_object(trust))
+        steps = _steps(held, source)
+        newest = steps[-1] if steps else held
+        if not accept_witnesses:
+            demand_witnesses(held.trust, newest.trust)
+        if not accept_countersigner:
+            demand_countersigner((held, *steps))
+        if steps or output is not None:
+            replace_file(file, _text(newest.document))
     told = {
         "file": str(file),
         "before": held.version,
@@ -132,6 +129,14 @@ def show(
     """Show what is in a trust document: its version and digest, each key's role and when it counts. Needs no server."""
     told = listed.show(hold(read_object(file)))
     emit(told, as_json, lambda console: _show_document(console, told))
+
+
+def _steps(held: Held, source: Path | None) -> list[Held]:
+    """Return the documents after the one held, from a file or from the server."""
+    if source is not None:
+        return list(update(held, _items(read_object(source, at_most=CLIENT_ANSWER_BYTES))))
+    with from_environment() as client:
+        return _follow(held, client.trust_updates(max(held.version - 1, 0)))
 
 
 def _follow(held: Held, pages: Iterable[list[Json]]) -> list[Held]:
