@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
-from setproctitle import setproctitle
 
 from qcos.administration.anchor import Anchoring
 from qcos.administration.keys import announce
@@ -36,6 +35,7 @@ from qcos.app import (
 from qcos.base.clock import now
 from qcos.base.errors import Conflict, Integrity, QcosError, Unavailable
 from qcos.base.limits import ERASURE_INTERVAL_S, RENEWAL_INTERVAL_S
+from qcos.base.process import collect_rarely
 from qcos.db.engine import make_engine
 from qcos.jobs.erase import erase_due
 from qcos.jobs.recover import recover
@@ -57,7 +57,6 @@ _SETTLE_S = (
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM."""
-    setproctitle("qcos: duties")
     configure("qcos-duties")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,6 +97,7 @@ def run(settings: Settings) -> None:
                 target=_anchor, args=(anchoring, settings.anchor_look_s, stop), name="anchor", daemon=True
             )
         )
+    collect_rarely()
     for thread in threads:
         thread.start()
     stop.wait()

@@ -25,7 +25,7 @@ from qcos.app import guard_of, keyring_in_force, make_local_authority
 from qcos.base.errors import Conflict
 from qcos.base.impatient import Impatient, served
 from qcos.base.limits import TSA_BODY_S, TSA_CONNECTIONS, TSA_IDLE_S
-from qcos.base.process import take_long_turns
+from qcos.base.process import collect_rarely, take_long_turns
 from qcos.keys.certify import to_pem
 from qcos.settings import Settings
 from qcos.telemetry import configure, instruments, shutdown
@@ -168,6 +168,7 @@ def serve(settings: Settings, *, host: str, port: int, ready: Callable[[dict[str
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has ended well
             signal.signal(number, lambda *_: None)
         ready({"url": url, "certificate": f"{url}/certificate", "pid": os.getpid()})
+        collect_rarely()
         server.run(sockets=[listener])  # not `fd=`: see qcos.api.main
     shutdown()
 

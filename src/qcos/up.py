@@ -10,6 +10,7 @@ all share what was loaded. Therefore the supervisor itself starts no thread and 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -20,10 +21,12 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -31,6 +34,7 @@ from types import FrameType
 from typing import TypeVar
 
 from pydantic import SecretStr
+from setproctitle import setproctitle
 
 from qcos import duties, telemetry, worker
 from qcos.administration import installation
@@ -69,6 +73,14 @@ class Child:
     started: float = 0.0
     failures: int = 0
     not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where the embedded PostgreSQL is; its owner's password is no business of the children."""
+
+    directory: Path
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +125,17 @@ def main(
         Conflict: ``up.running`` when another supervisor holds the folder, ``up.port`` when the port is taken.
         Unavailable: When something does not come up; its log says why.
     """
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # ignored, as a launcher may leave it, nobody would learn that a process ended
     settings = read_settings(data.resolve())
     settings = settings.model_copy(
         update={k: v for k, v in {"port": port, "host": host}.items() if v is not None}
     )
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    names = list(drivers) if drivers else sorted(load_installed())
+    names = (
+        list(drivers) if drivers else _apart(lambda: sorted(load_installed()))
+    )  # whatever others' drivers start
     with _only_one(settings.data), _listening(settings) as listener:
         url = f"http://{settings.host}:{listener.getsockname()[1]}"
         _apart(lambda: _look_at_keystore(settings))  # a token that is away is said before anything starts
@@ -137,14 +154,19 @@ def main(
 
 
 def _children(drivers: Sequence[str], listener: socket.socket) -> list[Child]:
-    def serve_driver(name: str) -> Callable[[], None]:
-        return lambda: worker.work(read_settings(), [name])
+    def serve_api() -> None:
+        api.serve(read_settings(), fd=listener.fileno())
 
-    return [
-        Child("api", lambda: api.serve(read_settings(), fd=listener.fileno())),
-        Child("duties", lambda: duties.run(read_settings())),
-        *(Child(f"worker-{name}", serve_driver(name)) for name in drivers),
-    ]
+    def run_duties() -> None:
+        listener.close()  # the API's alone
+        duties.run(read_settings())
+
+    def serve_driver(name: str) -> None:
+        listener.close()
+        worker.work(read_settings(), [name])
+
+    workers = [Child(f"worker-{name}", partial(serve_driver, name)) for name in drivers]
+    return [Child("api", serve_api), Child("duties", run_duties), *workers]
 
 
 class _Supervisor:
@@ -154,7 +176,7 @@ class _Supervisor:
         self,
         settings: Settings,
         children: Sequence[Child],
-        server: embedded.EmbeddedServer | None,
+        server: _Server | None,
         stop: list[bool],
     ) -> None:
         self._settings = settings
@@ -196,14 +218,19 @@ class _Supervisor:
             if child.process is not None and child.process.exitcode is None:
                 continue
             if child.process is not None:
-                lived = time.monotonic() - child.started
-                child.failures = 0 if lived > _STEADY_S else child.failures + 1
-                child.not_before = time.monotonic() + min(0.1 * 2**child.failures, _SLOWEST_RESTART_S) - 0.1
+                self._wait(child)
                 child.process = None
             if time.monotonic() >= child.not_before:
                 self._start(child)
 
-    def _start_database(self, server: embedded.EmbeddedServer) -> None:
+    @staticmethod
+    def _wait(child: Child) -> None:
+        """Let a process that ended wait until it is started again, the longer the oftener it ended soon."""
+        lived = time.monotonic() - child.started
+        child.failures = 0 if lived > _STEADY_S else child.failures + 1
+        child.not_before = time.monotonic() + min(0.1 * 2**child.failures, _SLOWEST_RESTART_S) - 0.1
+
+    def _start_database(self, server: _Server) -> None:
         """Start PostgreSQL again. What a killed one left (its last processes hold the memory) may be in the way for a moment."""
         try:
             embedded.start(server.directory, port=server.port)
@@ -219,12 +246,15 @@ class _Supervisor:
         log = self._logs / f"{child.name}.log"
         if log.exists() and log.stat().st_size > 50_000_000:
             log.replace(log.with_suffix(".log.1"))
-        child.process = _FORK.Process(
-            target=_live, args=(child, log, self._env, os.getpid()), name=child.name
-        )
-        with _no_signals():
-            child.process.start()
+        process = _FORK.Process(target=_live, args=(child, log, self._env, os.getpid()), name=child.name)
         child.started = time.monotonic()
+        try:
+            with _no_signals():
+                process.start()
+        except OSError:  # no room for a process now: as if it had ended at once
+            self._wait(child)
+        else:
+            child.process = process
 
     def stop(self) -> None:
         """Ask the children to end, workers first so that jobs in hand are finished; then stop PostgreSQL."""
@@ -243,10 +273,12 @@ class _Supervisor:
 
 
 def _live(child: Child, log: Path, env: dict[str, str], supervisor: int) -> None:
-    """Be a child: its own group of processes, log and signals; it ends with the supervisor."""
-    die_with_parent()
-    if os.getppid() != supervisor:  # it was killed a moment ago
+    """Be a child: its own title, group of processes, log and signals; it ends with the supervisor."""
+    if not _bound_to(supervisor):
         return
+    setproctitle(
+        f"qcos: {child.name.replace('-', ' ', 1)}"
+    )  # before the environment, which it writes over, is another one
     os.setpgid(0, 0)
     with open(os.devnull, "rb") as nothing, log.open("ab") as sink:
         os.dup2(nothing.fileno(), 0)
@@ -260,6 +292,7 @@ def _live(child: Child, log: Path, env: dict[str, str], supervisor: int) -> None
         child.run()
     finally:
         telemetry.shutdown()
+        atexit._run_exitfuncs()  # a process that was forked ends without: its children's folders would stay
 
 
 def _apart(work: Callable[[], Result]) -> Result:
@@ -267,19 +300,20 @@ def _apart(work: Callable[[], Result]) -> Result:
 
     Raises:
         QcosError: What the work raised.
-        Unavailable: ``up.failed`` when the process ended before it was done.
+        Unavailable: ``up.failed`` when it came to another error, or the process ended before it was done.
     """
     receiver, sender = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_tell, args=(work, sender))
+    process = _FORK.Process(target=_tell, args=(work, sender, os.getpid()))
     process.start()
     sender.close()
     with receiver:
         try:
             told = receiver.recv()
         except EOFError:
-            raise Unavailable(
-                "up.failed", "the installation cannot be prepared", hint="see the error above"
-            ) from None
+            told = _failed("the process that prepares it was ended")
+        except BaseException:  # somebody wants to stop, and it may hang
+            process.kill()
+            raise
         finally:
             process.join()
     if isinstance(told, QcosError):
@@ -288,19 +322,35 @@ def _apart(work: Callable[[], Result]) -> Result:
     return result
 
 
-def _tell(work: Callable[[], object], sender: Connection) -> None:
-    die_with_parent()
+def _tell(work: Callable[[], object], sender: Connection, supervisor: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor, which gets it too, decides
+    if not _bound_to(supervisor):
+        return
     try:
         sender.send(work())
     except QcosError as error:
         sender.send(error)
+    except Exception as error:
+        if os.environ.get("QCOS_DEBUG") == "1":
+            traceback.print_exception(error)
+        sender.send(_failed(f"{type(error).__name__}: {error}"))
+
+
+def _failed(reason: str) -> Unavailable:
+    return Unavailable("up.failed", "the installation cannot be prepared", got=reason[:500])
+
+
+def _bound_to(supervisor: int) -> bool:
+    """End with the supervisor; False when it was killed a moment ago."""
+    die_with_parent()
+    return os.getppid() == supervisor
 
 
 def _look_at_keystore(settings: Settings) -> None:
     open_keystore(settings)
 
 
-def _database(settings: Settings) -> tuple[embedded.EmbeddedServer | None, Settings]:
+def _database(settings: Settings) -> tuple[_Server | None, Settings]:
     """Start the embedded server unless a URL is given; migrate; return settings with the application's URL."""
     if settings.database_url.get_secret_value():
         admin = settings.database_admin_url.get_secret_value()
@@ -309,7 +359,8 @@ def _database(settings: Settings) -> tuple[embedded.EmbeddedServer | None, Setti
         return None, settings
     server = embedded.start(settings.data / "postgres")
     migrate(server.admin_url, app_password=server.app_password)
-    return server, settings.model_copy(update={"database_url": SecretStr(server.app_url)})
+    url = SecretStr(server.app_url)
+    return _Server(server.directory, server.port), settings.model_copy(update={"database_url": url})
 
 
 def _prepare(settings: Settings) -> tuple[Path, Path]:
@@ -393,7 +444,6 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
                 hint="choose another --port; 0 takes a free one",
             ) from None
         listener.listen(1024)
-        listener.set_inheritable(True)
         yield listener
 
 

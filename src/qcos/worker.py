@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 
 import uvloop
-from setproctitle import setproctitle
 
 from qcos.app import make_execution
 from qcos.backends import store as backends
@@ -32,7 +31,6 @@ _TOUCH_S = 5.0  # a backend whose driver's worker was not heard of for 30 s coun
 
 def work(settings: Settings, drivers: Sequence[str]) -> None:
     """Run a worker until SIGTERM; jobs in hand are finished first."""
-    setproctitle(f"qcos: worker {' '.join(drivers)}")
     configure("qcos-worker")
     take_long_turns()
     worker = f"{socket.gethostname()}:{os.getpid()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -32,4 +33,7 @@ def test_the_environment_may_name_others(tmp_path: Path, monkeypatch: pytest.Mon
     one.write_text(first + Path(certifi.where()).read_text().split(first)[1].split(end)[0] + end + "\n")
     monkeypatch.setenv("SSL_CERT_FILE", str(one))
     assert tls.trusted("https://qcos.example").cert_store_stats()["x509_ca"] == 1
+    one.write_bytes(Path(certifi.where()).read_bytes())
+    os.utime(one, ns=(1, 1))
+    assert tls.trusted("https://qcos.example").cert_store_stats()["x509_ca"] > 50, "it was replaced"
     assert tls.trusted("https://qcos.example", trust_env=False).cert_store_stats()["x509_ca"] > 50

@@ -65,6 +65,16 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def has_open(pid: int, file: Path) -> bool:
+    """Return whether a process has a file open; what it closes meanwhile does not count."""
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if descriptor.readlink() == file:
+                    return True
+    return False
+
+
 class House:
     """``qcos up`` with the driver aer.
 
@@ -85,7 +95,13 @@ class House:
         """Start it, without waiting."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("QCOS_", "OTEL_"))}
         command = [QCOS, "up", "--json", "--port", "0", "--data", str(self.data), "--drivers", "aer"]
-        self.up = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        self.up = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),  # as some launchers leave it
+        )
 
     def wait_ready(self) -> None:
         """Wait until it says that it is ready."""
@@ -128,13 +144,8 @@ class House:
 
     def children(self) -> set[int]:
         """Return the processes of this folder's installation, whoever their parent is; PostgreSQL's are not among them."""
-        logs = self.data.resolve() / "logs"
-        found = set()
-        for pid in processes():
-            with suppress(OSError):
-                if Path(f"/proc/{pid}/fd/2").readlink().is_relative_to(logs):
-                    found.add(pid)
-        return found
+        lock = self.data.resolve() / "up.lock"  # each fork has it open
+        return {pid for pid in processes() if has_open(pid, lock)}
 
     def running(self, name: str) -> int:
         """Wait until a process runs and return its id."""

@@ -169,8 +169,8 @@ def test_a_worker_that_stood_still_finds_its_jobs_done_and_lets_go(inhabited: tu
     assert max(attempts(house, jobs)) >= 2
 
 
-def test_the_supervisor_holds_nothing_that_a_fork_would_hand_on(inhabited: tuple[House, Client]) -> None:
-    """One thread; of files the lock alone, which no child holds; of sockets the one it listens with."""
+def test_the_supervisor_is_fit_for_forking(inhabited: tuple[House, Client]) -> None:
+    """One thread; of files the lock alone, of a kind that forks do not hold; of sockets the one it listens with, the API's alone."""
     house, _ = inhabited
     supervisor = psutil.Process(house.up.pid)
     assert supervisor.num_threads() == 1
@@ -179,6 +179,14 @@ def test_the_supervisor_holds_nothing_that_a_fork_would_hand_on(inhabited: tuple
     assert ports == {psutil.CONN_LISTEN}
     table = Path("/proc/locks").read_text().splitlines()
     inode = (house.data / "up.lock").stat().st_ino
-    assert [line.split()[4] for line in table if line.split()[-3].endswith(f":{inode}")] == [
-        str(supervisor.pid)
-    ]
+    locks = [line.split() for line in table if line.split()[-3].endswith(f":{inode}")]
+    assert [(lock[1], lock[4]) for lock in locks] == [("POSIX", str(supervisor.pid))]
+    listening = {
+        name: [
+            one
+            for one in psutil.Process(house.running(name)).net_connections()
+            if one.status == psutil.CONN_LISTEN
+        ]
+        for name in ("api", "duties", "worker")
+    }
+    assert {name for name, found in listening.items() if found} == {"api"}

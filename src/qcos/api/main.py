@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
-from setproctitle import setproctitle
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -123,7 +122,6 @@ def serve(settings: Settings, *, fd: int | None = None) -> None:
         settings: With the database's URL.
         fd: An open listening socket, so that the supervisor keeps the port while the process is restarted.
     """
-    setproctitle("qcos: api")
     configure("qcos-api")
     take_long_turns()
     app = create_app(make_api(settings))

@@ -46,10 +46,14 @@ def run_worker(drivers: Drivers = None, as_json: AsJson = False) -> None:
     The database and the folder of the keys are found by the server's settings (QCOS_DATABASE_URL, QCOS_DATA).
     """
     with server_extra("qcos worker"):
+        from setproctitle import setproctitle  # the server's packages are optional, and slow to import
+
         from qcos.drivers.registry import load_installed
-        from qcos.settings import read_settings  # the server's packages are optional, and slow to import
+        from qcos.settings import read_settings
         from qcos.worker import work
-    work(read_settings(), _names(drivers) or sorted(load_installed()))
+    names = _names(drivers) or sorted(load_installed())
+    setproctitle(f"qcos: worker {' '.join(names)}")
+    work(read_settings(), names)
 
 
 def _names(text: str | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from qcos.base.errors import Invalid
+from qcos.base.process import collect_rarely
 from qcos.cli.options import AsJson, read_bytes, read_object
 from qcos.cli.output import plain, write, write_json
 from qcos.ledger.note import Vkey, parse_vkey
@@ -63,6 +64,7 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    collect_rarely()
     thread = threading.Thread(target=server.serve_forever, name="witness", daemon=True)
     thread.start()
     vkeys = [str(vkey) for vkey in keys.vkeys]
