@@ -125,17 +125,15 @@ def main(
         Conflict: ``up.running`` when another supervisor holds the folder, ``up.port`` when the port is taken.
         Unavailable: When something does not come up; its log says why.
     """
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # ignored, as a launcher may leave it, nobody would learn that a process ended
+    # Ignored, as a launcher may leave it, nobody would learn that a process has ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     settings = read_settings(data.resolve())
     settings = settings.model_copy(
         update={k: v for k, v in {"port": port, "host": host}.items() if v is not None}
     )
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    names = (
-        list(drivers) if drivers else _apart(lambda: sorted(load_installed()))
-    )  # whatever others' drivers start
+    # Apart: the drivers of others may start what they like when they are loaded.
+    names = list(drivers) if drivers else _apart(lambda: sorted(load_installed()))
     with _only_one(settings.data), _listening(settings) as listener:
         url = f"http://{settings.host}:{listener.getsockname()[1]}"
         _apart(lambda: _look_at_keystore(settings))  # a token that is away is said before anything starts
@@ -218,13 +216,13 @@ class _Supervisor:
             if child.process is not None and child.process.exitcode is None:
                 continue
             if child.process is not None:
-                self._wait(child)
+                self._hold_back(child)
                 child.process = None
             if time.monotonic() >= child.not_before:
                 self._start(child)
 
     @staticmethod
-    def _wait(child: Child) -> None:
+    def _hold_back(child: Child) -> None:
         """Let a process that ended wait until it is started again, the longer the oftener it ended soon."""
         lived = time.monotonic() - child.started
         child.failures = 0 if lived > _STEADY_S else child.failures + 1
@@ -252,7 +250,7 @@ class _Supervisor:
             with _no_signals():
                 process.start()
         except OSError:  # no room for a process now: as if it had ended at once
-            self._wait(child)
+            self._hold_back(child)
         else:
             child.process = process
 
@@ -276,9 +274,8 @@ def _live(child: Child, log: Path, env: dict[str, str], supervisor: int) -> None
     """Be a child: its own title, group of processes, log and signals; it ends with the supervisor."""
     if not _bound_to(supervisor):
         return
-    setproctitle(
-        f"qcos: {child.name.replace('-', ' ', 1)}"
-    )  # before the environment, which it writes over, is another one
+    # Before the environment is changed: the title is written over what it was at the start.
+    setproctitle(f"qcos: {child.name.replace('-', ' ', 1)}")
     os.setpgid(0, 0)
     with open(os.devnull, "rb") as nothing, log.open("ab") as sink:
         os.dup2(nothing.fileno(), 0)
