@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from qcos.backends.catalogue import Catalogue
 from qcos.base.clock import parse_rfc3339
+from qcos.base.process import collect_rarely
 from qcos.circuits.reader import CircuitReader
 from qcos.db.engine import make_engine
 from qcos.db.queue import Task
@@ -120,6 +121,7 @@ async def _poisoned(engine: sa.Engine, order: dict[str, Any]) -> None:
 
 def main() -> None:
     logging.disable()
+    collect_rarely()  # each child would look through, and so copy, all that is loaded
     for line in sys.stdin:
         order = json.loads(line)
         trail = os.memfd_create("trail")
