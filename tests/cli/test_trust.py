@@ -8,7 +8,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.wire import Wire, told
 from evidence.site import Site
+from faults.house import has_open
+from faults.world import until
+from qcos.cli import options
 from qcos.keys.make import make_keys
 from qcos.ledger.note import COSIGNATURE_ED25519, Vkey
 
@@ -223,15 +225,23 @@ def test_two_at_once_take_one_step_after_the_other(site: Site, trust: Path, tmp_
     with trust.open("rb") as faster:
         fcntl.flock(faster, fcntl.LOCK_EX)
         slower = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        waiting = f" {slower.pid} "
-        while waiting not in "".join(
-            line for line in Path("/proc/locks").read_text().splitlines() if "->" in line
-        ):
-            assert slower.poll() is None, slower.communicate()
-            time.sleep(0.01)
+        until(lambda: has_open(slower.pid, trust), "the slower one waits for the file")
         newest = tmp_path / "newest"
         newest.write_text(json.dumps(site.documents[2]))
         newest.rename(trust)
     out, err = slower.communicate(timeout=60)
     assert (slower.returncode, json.loads(err)["code"]) == (10, "trust.rollback"), out
     assert json.loads(trust.read_text()) == site.documents[2]
+
+
+def test_who_keeps_the_file_is_not_waited_for_without_end(
+    run: Run, wire: Wire, site: Site, trust: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read it can lock it."""
+    monkeypatch.setattr(options, "LOCK_WAIT_S", 0.1)
+    wire.on("GET", "trust/updates", page(site.steps))
+    with trust.open("rb") as kept:
+        fcntl.flock(kept, fcntl.LOCK_SH)
+        ran = run("trust", "update", "--trust", trust, "--json")
+    assert ran.error()["code"] == "cli.locked"
+    assert json.loads(trust.read_text()) == site.documents[0] and wire.asked == []

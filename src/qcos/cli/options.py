@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Annotated
 import typer
 
 from qcos.base.canonical import loads_strict
-from qcos.base.errors import Invalid, Limit, Unavailable
+from qcos.base.errors import Conflict, Invalid, Limit, Unavailable
 from qcos.base.limits import MAX_REQUEST_BYTES
 from qcos.client.model import Json
 
+LOCK_WAIT_S = 60.0  # a command that follows many updates of a slow server is done by then
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one value a line, to standard output.")]
 Trust = Annotated[
     Path,
@@ -103,19 +105,40 @@ def alone_with(file: Path) -> Iterator[None]:
     """Have a file to oneself among commands that replace it: the next one reads what this one wrote, and none undoes another's step.
 
     What is no file, or lies where there are no locks, is had as it is.
-    """
-    import fcntl  # not there where there is no such lock, and no server either
 
+    Raises:
+        Conflict: ``cli.locked`` when another one, or anybody who may read the file, keeps it for longer than `LOCK_WAIT_S`.
+    """
+    late = time.monotonic() + LOCK_WAIT_S
     with ExitStack() as held:
         while file.is_file():
             try:
                 handle = held.enter_context(file.open("rb"))
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                while not _locked(handle.fileno()):
+                    if time.monotonic() > late:
+                        raise Conflict(
+                            "cli.locked",
+                            "another command keeps the file",
+                            subject=str(file),
+                            expected=f"that it is done within {LOCK_WAIT_S:g} s",
+                            hint="try again; `lslocks` tells which process it is",
+                        )
+                    time.sleep(0.05)
                 if os.path.samestat(os.fstat(handle.fileno()), file.stat()):
                     break  # nobody replaced it while we waited
             except OSError:  # whoever reads it next says what is wrong with it
                 break
         yield
+
+
+def _locked(descriptor: int) -> bool:
+    import fcntl  # not there where there is no such lock, and no server either
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
